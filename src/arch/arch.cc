@@ -1,0 +1,38 @@
+#include "arch/arch.h"
+
+namespace fettle {
+
+#define ARCHITECTURE(name, build) Result<BuiltGraph> build(const Checkpoint& checkpoint, const ModelFields& fields);
+#include "arch/list.inc"
+#undef ARCHITECTURE
+
+namespace {
+
+struct Architecture {
+  std::string_view name;
+  Result<BuiltGraph> (*build)(const Checkpoint&, const ModelFields&);
+};
+constexpr Architecture kArchitectures[] = {
+#define ARCHITECTURE(name, build) {name, build},
+#include "arch/list.inc"
+#undef ARCHITECTURE
+};
+
+}  // namespace
+
+std::vector<std::string> known_architectures() {
+  std::vector<std::string> names;
+  for (const Architecture& a : kArchitectures) names.emplace_back(a.name);
+  return names;
+}
+
+Result<BuiltGraph> build_graph(const Checkpoint& checkpoint) {
+  TRY(const ModelFields fields, ModelFields::of(checkpoint));
+  for (const Architecture& a : kArchitectures)
+    if (a.name == fields.architecture()) return a.build(checkpoint, fields);
+  std::string known;
+  for (const Architecture& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
+  return unsupported("{}: architecture '{}' is not known; known are: {}", fields.file(), fields.architecture(), known);
+}
+
+}  // namespace fettle

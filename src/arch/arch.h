@@ -1,0 +1,25 @@
+// Architectures: from a checkpoint's configuration and tensor names to a graph. One file each, one line in list.inc.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/config.h"
+#include "graph/graph.h"
+
+namespace fettle {
+
+struct BuiltGraph {
+  Graph graph;
+  std::vector<std::string> unused_tensors;  // stored but not read, each with the reason
+};
+
+// Builds and verifies the graph of a checkpoint. Every stored tensor is read exactly once or listed with the reason.
+// Unknown architecture: kUnsupported, naming it and those known.
+Result<BuiltGraph> build_graph(const Checkpoint& checkpoint);
+
+std::vector<std::string> known_architectures();
+
+}  // namespace fettle

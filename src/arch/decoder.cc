@@ -1,0 +1,167 @@
+#include "arch/decoder.h"
+
+#include <cmath>
+
+#include "graph/text.h"
+
+namespace fettle {
+
+Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields) {
+  DecoderConfig c{};
+  TRY(c.vocab, fields.size("vocab_size"));
+  TRY(c.hidden, fields.size("hidden_size"));
+  TRY(c.layers, fields.size("num_hidden_layers"));
+  TRY(c.heads, fields.size("num_attention_heads"));
+  TRY(c.kv_heads, fields.size_or("num_key_value_heads", c.heads));
+  TRY(c.head_dim, fields.size_or("head_dim", c.hidden / c.heads));
+  TRY(c.inner, fields.size("intermediate_size"));
+  TRY(c.context, fields.size_or("max_position_embeddings", 2048));
+  TRY(c.norm_eps, fields.number("rms_norm_eps"));
+  TRY(c.tied_head, fields.boolean_or("tie_word_embeddings", false));
+  TRY(c.rope, rope_config(checkpoint, fields));
+  TRY(const std::string act, fields.string_or("hidden_act", "silu"));
+  if (act != "silu") return unsupported("{}: hidden_act is '{}'; this architecture is known with 'silu'", fields.file(), act);
+  if (c.heads % c.kv_heads != 0)
+    return bad_input("{}: {} attention heads do not divide over {} key/value heads", fields.file(), c.heads, c.kv_heads);
+  return c;
+}
+
+DecoderBuilder::DecoderBuilder(const Checkpoint& checkpoint, const ModelFields& fields, DecoderConfig config)
+    : checkpoint_(checkpoint), fields_(fields), config_(std::move(config)), ops_(&graph_) {}
+
+bool DecoderBuilder::has_tensor(const std::string& hf_name) const { return resolve_tensor(checkpoint_, hf_name).ok(); }
+
+Result<ExprPtr> DecoderBuilder::stored(const std::string& hf_name, const Shape& shape) {
+  // A configuration alone still has a graph: its shapes are what `inspect` and `plan` need.
+  if (!checkpoint_.has_weights()) return source_expr(hf_name, Scheme::kBF16, shape);
+  TRY(const TensorRef ref, resolve_tensor(checkpoint_, hf_name));
+  const StoredTensor& tensor = *checkpoint_.find(ref.name);
+  if (!tensor.scheme) return unsupported("{}: tensor '{}' is stored as {}", checkpoint_.path(), ref.name, tensor.storage_name());
+  if (tensor.shape != shape)
+    return bad_input("{}: tensor '{}' is {}; the configuration says {}", checkpoint_.path(), ref.name, shape_text(tensor.shape), shape_text(shape));
+  consumed_.insert(ref.name);
+  return source_expr(ref.name, *tensor.scheme, shape);
+}
+
+Result<std::string> DecoderBuilder::tensor(const std::string& name, const std::string& hf_name, const Shape& shape) {
+  TRY(ExprPtr expr, stored(hf_name, shape));
+  return ops_.weight(name, std::move(expr));
+}
+
+Result<ValueId> DecoderBuilder::norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width, int64_t heads) {
+  TRY(std::string gain, tensor(name, hf_name, {width}));
+  return ops_.add(Op::kRmsNorm, {x}, {{gain, ""}}, {{"eps", config_.norm_eps}, {"heads", heads}});
+}
+
+Result<ValueId> DecoderBuilder::linear(ValueId x, const std::string& name, const std::string& hf_prefix, int64_t rows, LinearOptions options) {
+  TRY(ExprPtr expr, stored(hf_prefix + ".weight", {rows, graph_.nodes[x].type.cols}));
+  // GGUF stores the rotary projections of this family for neighbouring pairs; the graph always works on halves.
+  const bool permuted = options.rope_heads > 0 && checkpoint_.format() == SourceFormat::kGguf && fields_.architecture() == "llama";
+  if (permuted) expr = permute_rows_expr(std::move(expr), "rope_halves", options.rope_heads);
+  WeightRef ref{ops_.weight(name, std::move(expr)), ""};
+  if (options.bias) {
+    if (permuted) return unsupported("{}: '{}' has a bias and permuted rows", checkpoint_.path(), hf_prefix);
+    TRY(ref.bias, tensor(name + ".bias", hf_prefix + ".bias", {rows}));
+  }
+  return ops_.add(Op::kLinear, {x}, {ref});
+}
+
+Result<ValueId> DecoderBuilder::attention(int64_t layer, ValueId x, AttentionOptions options) {
+  const std::string hf = fmt::format("model.layers.{}.self_attn.", layer), name = fmt::format("layers.{}.", layer);
+  const int64_t q_rows = config_.heads * config_.head_dim, kv_rows = config_.kv_heads * config_.head_dim;
+  TRY(ValueId q, linear(x, name + "q", hf + "q_proj", q_rows, {config_.heads, options.qkv_bias}));
+  TRY(ValueId k, linear(x, name + "k", hf + "k_proj", kv_rows, {config_.kv_heads, options.qkv_bias}));
+  TRY(const ValueId v, linear(x, name + "v", hf + "v_proj", kv_rows, {0, options.qkv_bias}));
+  if (options.qk_norm) {
+    TRY(q, norm(q, name + "q_norm", hf + "q_norm.weight", config_.head_dim, config_.heads));
+    TRY(k, norm(k, name + "k_norm", hf + "k_norm.weight", config_.head_dim, config_.kv_heads));
+  }
+  q = ops_.add(Op::kRope, {q}, {}, {{"rope", "rope"}, {"heads", config_.heads}});
+  k = ops_.add(Op::kRope, {k}, {}, {{"rope", "rope"}, {"heads", config_.kv_heads}});
+  graph_.caches.push_back({layer, config_.kv_heads, config_.head_dim, config_.head_dim, "f32"});
+  const double scale = 1 / std::sqrt(static_cast<double>(config_.head_dim));
+  const ValueId o = ops_.add(Op::kAttention, {q, k, v}, {}, {{"heads", config_.heads}, {"scale", scale}});
+  return linear(o, name + "o", hf + "o_proj", config_.hidden, {0, options.output_bias});
+}
+
+Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias) {
+  const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
+  TRY(const ValueId gate, linear(x, name + "gate", hf + "gate_proj", inner, {0, bias}));
+  TRY(const ValueId up, linear(x, name + "up", hf + "up_proj", inner, {0, bias}));
+  const ValueId h = ops_.add(Op::kSiluMul, {gate, up});
+  return linear(h, name + "down", hf + "down_proj", config_.hidden, {0, bias});
+}
+
+Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const std::string& pattern, const Shape& shape) {
+  if (!checkpoint_.has_weights()) return ops_.weight(name, stack_expr(pattern, Scheme::kBF16, shape));
+  const auto member = [&](int64_t e) { return fmt::format(fmt::runtime(pattern), e); };
+  TRY(const TensorRef first, resolve_tensor(checkpoint_, member(0)));
+  const StoredTensor& tensor = *checkpoint_.find(first.name);
+  if (tensor.shape.size() == 3) {
+    TRY(ExprPtr expr, stored(member(0), shape));
+    return ops_.weight(name, std::move(expr));
+  }
+  std::optional<Scheme> scheme;
+  for (int64_t e = 0; e < shape[0]; ++e) {
+    TRY(const ExprPtr one, stored(member(e), {shape[1], shape[2]}));
+    if (scheme && *scheme != one->scheme)
+      return unsupported("{}: '{}' is stored as {}, its neighbours as {}", checkpoint_.path(), member(e), scheme_name(one->scheme), scheme_name(*scheme));
+    scheme = one->scheme;
+  }
+  return ops_.weight(name, stack_expr(pattern, *scheme, shape));
+}
+
+Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions options) {
+  const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
+  const Shape in = {options.experts, options.inner, config_.hidden}, out = {options.experts, config_.hidden, options.inner};
+  TRY(const ValueId scores, linear(x, name + "router", hf + "gate", options.experts, {}));
+  const ValueId routes = ops_.add(Op::kRoute, {scores}, {},
+                                  {{"k", options.k}, {"normalise", int64_t{options.normalise}}, {"scale", 1.0}});
+  TRY(std::string gate, expert_stack(name + "experts.gate", hf + "experts.{}.gate_proj.weight", in));
+  TRY(std::string up, expert_stack(name + "experts.up", hf + "experts.{}.up_proj.weight", in));
+  TRY(std::string down, expert_stack(name + "experts.down", hf + "experts.{}.down_proj.weight", out));
+  return ops_.add(Op::kExperts, {x, routes}, {{gate, ""}, {up, ""}, {down, ""}}, {{"inner", "f32"}});
+}
+
+Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
+  graph_.architecture = fields_.architecture();
+  graph_.vocab = config_.vocab;
+  graph_.hidden = config_.hidden;
+  graph_.layers = config_.layers;
+  graph_.context = config_.context;
+  TRY(Rope rope, make_rope(config_.rope, config_.head_dim, false));
+  graph_.ropes.push_back(std::move(rope));
+
+  TRY(std::string table, tensor("embed", "model.embed_tokens.weight", {config_.vocab, config_.hidden}));
+  ValueId x = ops_.add(Op::kEmbed, {}, {{table, ""}});
+  for (int64_t n = 0; n < config_.layers; ++n) {
+    ops_.set_layer(n);
+    TRY(x, layer(*this, n, x));
+  }
+  ops_.set_layer(-1);
+  x = ops_.add(Op::kSelectRows, {x});
+  TRY(x, norm(x, "norm", "model.norm.weight", config_.hidden));
+  if (config_.tied_head) {
+    ops_.add(Op::kLinear, {x}, {{table, ""}});
+  } else {
+    TRY(const ValueId logits, linear(x, "head", "lm_head", config_.vocab, {}));
+    (void)logits;
+  }
+  BuiltGraph built{std::move(graph_), {}};
+  report_unused(&built);
+  TRY_STATUS(verify_graph(built.graph));
+  return built;
+}
+
+void DecoderBuilder::report_unused(BuiltGraph* built) const {
+  for (const StoredTensor& t : checkpoint_.tensors()) {
+    if (consumed_.count(t.name)) continue;
+    const char* reason = "no operation reads it";
+    if (t.name == "lm_head.weight") reason = "the head is tied to the embedding";
+    if (t.name == "rope_freqs.weight") reason = "rotary divisors, read into the rope table";
+    if (t.name.ends_with("rotary_emb.inv_freq")) reason = "computed from the configuration";
+    built->unused_tensors.push_back(fmt::format("{}: {}", t.name, reason));
+  }
+}
+
+}  // namespace fettle

@@ -1,0 +1,74 @@
+// What most decoder-only transformers share, for architecture files to assemble: reading the common fields, fetching tensors under
+// their Hugging Face names from either format, grouped-query attention, the gated MLP, and the frame of embedding, layers and head.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+
+#include "arch/arch.h"
+#include "checkpoint/tensor_names.h"
+
+namespace fettle {
+
+struct DecoderConfig {
+  int64_t vocab, hidden, layers, heads, kv_heads, head_dim, inner, context;
+  double norm_eps;
+  bool tied_head;
+  RopeConfig rope;
+};
+Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields);
+
+class DecoderBuilder {
+ public:
+  DecoderBuilder(const Checkpoint& checkpoint, const ModelFields& fields, DecoderConfig config);
+
+  // Runs `layer(builder, n, residual)` for every layer between embedding and head.
+  using Layer = std::function<Result<ValueId>(DecoderBuilder& builder, int64_t layer, ValueId residual)>;
+  Result<BuiltGraph> build(const Layer& layer);
+
+  // A tensor by its Hugging Face name, required to have the shape; defines the weight under `name`.
+  Result<std::string> tensor(const std::string& name, const std::string& hf_name, const Shape& shape);
+  bool has_tensor(const std::string& hf_name) const;
+
+  Result<ValueId> norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width, int64_t heads = 1);
+  struct LinearOptions {
+    int64_t rope_heads = 0;  // > 0: rows are heads of a rotary projection, which some files store permuted
+    bool bias = false;
+  };
+  Result<ValueId> linear(ValueId x, const std::string& name, const std::string& hf_prefix, int64_t rows, LinearOptions options);
+
+  // q, k, v projections, optional norms of q and k heads, rope, attention, output projection. Reads the normed input.
+  struct AttentionOptions {
+    bool qkv_bias = false, output_bias = false, qk_norm = false;
+  };
+  Result<ValueId> attention(int64_t layer, ValueId x, AttentionOptions options);
+  Result<ValueId> gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias = false);
+  // `experts` gated MLPs of which `k` are used for each token.
+  struct MoeOptions {
+    int64_t experts, k, inner;
+    bool normalise;
+  };
+  Result<ValueId> moe(int64_t layer, ValueId x, MoeOptions options);
+
+  ValueId add(ValueId a, ValueId b) { return ops_.add(Op::kAdd, {a, b}); }
+  const DecoderConfig& config() const { return config_; }
+
+ private:
+  Result<ExprPtr> stored(const std::string& hf_name, const Shape& shape);
+  Result<std::string> expert_stack(const std::string& name, const std::string& pattern, const Shape& shape);
+  void report_unused(BuiltGraph* built) const;
+
+  const Checkpoint& checkpoint_;
+  const ModelFields& fields_;
+  DecoderConfig config_;
+  Graph graph_;
+  GraphBuilder ops_;
+  std::set<std::string> consumed_;
+};
+
+// Inverse frequencies after long-context scaling (models.md 0.2, 0.3: the published formulas of Llama 3 and YaRN).
+Result<Rope> make_rope(const RopeConfig& config, int64_t dim, bool pairs);
+
+}  // namespace fettle

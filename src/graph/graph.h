@@ -1,0 +1,165 @@
+// The graph: one forward pass over T flat tokens, as typed operations on values, with weights as expressions. A plain value: it
+// prints (print.h), parses back (parse.h), verifies (verify.h) and runs slowly but surely (interpret.h). Sequences do not exist
+// here: they are a side input that `attention` and `rope` read (positions, block tables).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+#include "graph/expr.h"
+
+namespace fettle {
+
+// What the rows of a value are: the T tokens of the batch, or the R <= T tokens whose logits are wanted.
+enum class Rows : uint8_t { kTokens, kSelected };
+// How a value's elements are held. The rounded forms are those of the linear kernels (kernels/linear/quantise.h).
+enum class Form : uint8_t { kF32, kBF16, kQ8G32, kQ8T, kRoutes };
+
+struct ValueType {
+  Form form = Form::kF32;
+  Rows rows = Rows::kTokens;
+  int64_t cols = 0;
+  bool operator==(const ValueType&) const = default;
+};
+std::string_view form_name(Form form);
+std::optional<Form> parse_form(std::string_view name);
+std::string type_text(const ValueType& type);  // "f32[T, 576]"
+
+enum class Op : uint8_t {
+  kEmbed,       // () w=[table]                 -> f32[T, D]: row of the token's id
+  kRmsNorm,     // (x) w=[gain] eps heads as    -> x's shape: each of `heads` parts of a row normalised alone
+  kQuantise,    // (x) as                       -> the rounded form
+  kLinear,      // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
+  kColumns,     // (x) begin size               -> a view of some columns
+  kRope,        // (x) rope heads               -> rotary embedding of every head, by the row's position
+  kAttention,   // (q, k, v) layer heads scale as -> softmax(scale q.k) v, causal, over the layer's cache, k and v stored first
+  kAdd,         // (a, b)
+  kSiluMul,     // (gate, up) as                -> silu(gate) * up
+  kSelectRows,  // (x)                          -> the rows whose logits are wanted
+  kRoute,       // (scores) k normalise scale   -> routes: softmax over experts, the k largest
+  kExperts,     // (x, routes) w=[gate, up, down] inner -> sum over the row's routes of weight * down(silu(gate x) * up x)
+};
+using Attr = std::variant<int64_t, double, std::string>;
+
+struct WeightRef {
+  std::string weight;
+  std::string bias;  // empty: none
+  bool operator==(const WeightRef&) const = default;
+};
+
+using ValueId = int32_t;  // index of the node that makes it
+
+struct Node {
+  Op op;
+  std::vector<ValueId> inputs;
+  std::vector<WeightRef> weights;
+  std::map<std::string, Attr> attrs;
+  int64_t layer = -1;  // the decoder layer it belongs to; -1: before the first or after the last
+  ValueType type;
+
+  int64_t integer(const std::string& key) const;
+  double number(const std::string& key) const;
+  const std::string& text(const std::string& key) const;
+  bool has(const std::string& key) const { return attrs.count(key) != 0; }
+};
+
+struct Weight {
+  std::string name;
+  ExprPtr expr;
+};
+
+// Rotary embedding: angle of pair i at position p = p * inv_freq[i]; cos and sin multiplied by `scale`.
+struct Rope {
+  std::string name;
+  bool pairs = false;  // false: halves (x[i], x[i+d/2]); true: neighbours (x[2i], x[2i+1])
+  double scale = 1;
+  std::vector<float> inv_freq;
+};
+
+// What one layer keeps of the past.
+struct CacheSpec {
+  int64_t layer = 0;
+  int64_t kv_heads = 0, k_dim = 0, v_dim = 0;
+  std::string type = "f32";  // element type, chosen by a pass
+};
+
+struct Graph {
+  std::string architecture;  // for people; nothing depends on it
+  int64_t vocab = 0, hidden = 0, layers = 0, context = 0;
+  std::vector<Rope> ropes;
+  std::vector<CacheSpec> caches;  // by layer
+  std::vector<Weight> weights;
+  std::vector<Node> nodes;        // in order of execution; the last one yields the logits
+
+  const Weight* find_weight(std::string_view name) const;
+  Weight* find_weight(std::string_view name);
+  const Rope* find_rope(std::string_view name) const;
+  const CacheSpec* find_cache(int64_t layer) const;
+  int64_t parameters() const;
+};
+
+// The table of operations: names and what each may carry.
+struct OpInfo {
+  Op op;
+  std::string_view name;
+  int inputs;
+  int min_weights, max_weights;
+  bool bias;                                // weights may have biases
+  std::vector<std::string_view> integers;   // required attributes
+  std::vector<std::string_view> numbers;
+  std::vector<std::string_view> texts;
+  bool may_round;                           // may carry `as`: the rounded form of its output
+};
+const OpInfo& op_info(Op op);
+const OpInfo* find_op(std::string_view name);
+
+// The type of a node's value from its inputs, weights and attributes; the one place where shapes are derived and checked.
+Result<ValueType> infer_type(const Graph& graph, const Node& node);
+
+// Appends nodes with inferred types; architecture files and passes build graphs with it. Misuse is a programmer error.
+class GraphBuilder {
+ public:
+  explicit GraphBuilder(Graph* graph) : graph_(graph) {}
+  void set_layer(int64_t layer) { layer_ = layer; }
+  ValueId add(Op op, std::vector<ValueId> inputs, std::vector<WeightRef> weights = {}, std::map<std::string, Attr> attrs = {});
+  std::string weight(std::string name, ExprPtr expr);  // returns the name
+
+ private:
+  Graph* graph_;
+  int64_t layer_ = -1;
+};
+
+// Number of readers of every value; the last node's value has one reader more.
+std::vector<int> count_uses(const Graph& graph);
+
+// Rebuilds a graph node by node: `edit` may emit any nodes for each old one and returns the id that stands for its value.
+// Weights that nothing refers to any more are dropped.
+template <typename Edit>
+Graph rewrite(const Graph& graph, Edit edit);
+Graph drop_unused_weights(Graph graph);
+
+template <typename Edit>
+Graph rewrite(const Graph& graph, Edit edit) {
+  Graph out = graph;
+  out.nodes.clear();
+  GraphBuilder builder(&out);
+  std::vector<ValueId> renamed(graph.nodes.size(), -1);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    Node node = graph.nodes[i];
+    for (ValueId& input : node.inputs) input = renamed[input];
+    builder.set_layer(node.layer);
+    renamed[i] = edit(builder, out, node, static_cast<ValueId>(i));
+  }
+  return drop_unused_weights(std::move(out));
+}
+inline ValueId copy_node(GraphBuilder& builder, const Node& node) {
+  return builder.add(node.op, node.inputs, node.weights, node.attrs);
+}
+
+}  // namespace fettle

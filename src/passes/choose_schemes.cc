@@ -1,0 +1,125 @@
+// choose-schemes: wraps weights in `encode` as the plan says and rounds the inputs of linears to the form their kernels read.
+// Weights without an entry keep the source's bytes. A router and its input stay as they are (routing flips cost more than they
+// save); so do vectors.
+#include "passes/pass.h"
+
+namespace fettle {
+
+Form input_form(Scheme scheme) {
+  switch (scheme) {
+    case Scheme::kF32:
+    case Scheme::kF16: return Form::kF32;
+    case Scheme::kBF16: return Form::kBF16;
+    case Scheme::kI8C: return Form::kQ8T;
+    default: return Form::kQ8G32;
+  }
+}
+
+namespace {
+
+class SchemeChooser {
+ public:
+  SchemeChooser(const Graph& graph, const PassOptions& options, PassNotes* notes)
+      : graph_(graph), options_(options), notes_(notes) {
+    for (const Node& node : graph.nodes)
+      if (node.op == Op::kRoute) routers_.insert(node.inputs[0]);
+  }
+
+  Graph run() {
+    Graph source = graph_;
+    for (const auto& [name, scheme] : options_.schemes) encode(source, name, scheme);
+    return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {
+      if (node.op == Op::kLinear && !routers_.count(id)) return linear(builder, out, node);
+      if (node.op == Op::kExperts) return experts(builder, out, node);
+      return copy_node(builder, node);
+    });
+  }
+
+ private:
+  void note(std::string text) {
+    if (notes_) notes_->push_back(std::move(text));
+  }
+
+  void encode(Graph& graph, const std::string& name, const std::string& scheme_text) {
+    Weight* weight = graph.find_weight(name);
+    const auto scheme = parse_scheme(scheme_text);
+    if (!weight || !scheme || weight->expr->shape.size() < 2) return note("no matrix @" + name + " to be coded as " + scheme_text);
+    if (weight->expr->scheme == *scheme) return;
+    if (!row_fits(*scheme, weight->expr->cols()))
+      return note(fmt::format("@{} stays {}: rows of {} cannot be coded as {}", name, scheme_name(weight->expr->scheme),
+                              weight->expr->cols(), scheme_text));
+    weight->expr = encode_expr(weight->expr, *scheme, options_.encode_method);
+  }
+
+  // One rounded copy of a value per form, shared by all its readers.
+  ValueId rounded(GraphBuilder& builder, ValueId x, Form form) {
+    if (form == Form::kF32) return x;
+    const auto [it, fresh] = rounded_.emplace(std::pair(x, form), -1);
+    if (fresh) it->second = builder.add(Op::kQuantise, {x}, {}, {{"as", std::string(form_name(form))}});
+    return it->second;
+  }
+
+  ValueId linear(GraphBuilder& builder, const Graph& out, Node& node) {
+    node.inputs[0] = rounded(builder, node.inputs[0], input_form(out.find_weight(node.weights[0].weight)->expr->scheme));
+    return copy_node(builder, node);
+  }
+
+  ValueId experts(GraphBuilder& builder, const Graph& out, Node& node) {
+    const auto form = [&](int i) { return input_form(out.find_weight(node.weights[i].weight)->expr->scheme); };
+    if (form(0) == form(1)) node.inputs[0] = rounded(builder, node.inputs[0], form(0));
+    node.attrs["inner"] = std::string(form_name(form(2)));
+    return copy_node(builder, node);
+  }
+
+  const Graph& graph_;
+  const PassOptions& options_;
+  PassNotes* notes_;
+  std::set<ValueId> routers_;
+  std::map<std::pair<ValueId, Form>, ValueId> rounded_;
+};
+
+}  // namespace
+
+Graph choose_schemes(const Graph& graph, const PassOptions& options, PassNotes* notes) {
+  return SchemeChooser(graph, options, notes).run();
+}
+
+Graph merge_linears(const Graph&, const PassOptions&, PassNotes*);
+
+std::vector<WeightGroup> weight_groups(const Graph& source) {
+  const Graph merged = merge_linears(source, {}, nullptr);
+  std::set<ValueId> routers;
+  for (const Node& node : merged.nodes)
+    if (node.op == Op::kRoute) routers.insert(node.inputs[0]);
+  std::vector<WeightGroup> groups;
+  for (size_t i = 0; i < merged.nodes.size(); ++i) {
+    const Node& node = merged.nodes[i];
+    const bool chooses = node.op == Op::kExperts || (node.op == Op::kLinear && !routers.count(static_cast<ValueId>(i)));
+    if (!chooses) continue;
+    WeightGroup group;
+    group.layer = node.layer;
+    for (const WeightRef& ref : node.weights) {
+      const Expr& expr = *merged.find_weight(ref.weight)->expr;
+      const size_t dot = ref.weight.rfind('.');
+      group.name += group.name.empty() ? ref.weight : "+" + ref.weight.substr(dot == std::string::npos ? 0 : dot + 1);
+      group.weights.push_back(ref.weight);
+      group.parameters += expr.parameters();
+      group.largest_rows = std::max(group.largest_rows, expr.rows());
+      group.cols = expr.cols();
+      group.carried_blocks = group.carried_blocks || !is_float_scheme(expr.scheme);
+    }
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+std::map<std::string, WeightPlan> lay_out(const Graph& graph) {
+  std::map<std::string, WeightPlan> plans;
+  for (const Weight& w : graph.weights) {
+    const bool vector = w.expr->shape.size() == 1;
+    plans[w.name] = {std::string(scheme_name(w.expr->scheme)), vector ? "row" : "n16", is_carried(*w.expr) ? "carried" : "requantised"};
+  }
+  return plans;
+}
+
+}  // namespace fettle

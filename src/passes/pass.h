@@ -1,0 +1,53 @@
+// Passes: pure rewrites from graph to graph, one file each; pipeline.cc is the ordered list. After every pass the graph verifies.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+#include "plan/plan.h"
+
+namespace fettle {
+
+struct PassOptions {
+  std::map<std::string, std::string> schemes;  // weight -> scheme to encode it to; absent: kept as the source has it
+  std::string encode_method = "search";
+  std::string kv_type = "bf16";
+  std::set<std::string> disabled;
+  std::function<void(std::string_view pass, const Graph& graph)> after;  // sees the graph after each pass
+};
+
+// What passes have to say besides the graph: choices that could not be honoured, tensors left alone.
+using PassNotes = std::vector<std::string>;
+
+struct Pass {
+  std::string_view name;
+  std::string_view what;  // one line for people
+  Graph (*run)(const Graph& graph, const PassOptions& options, PassNotes* notes);
+};
+std::span<const Pass> all_passes();
+
+// Runs all passes but the disabled ones. Unknown names in `disabled`: kUsage.
+Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNotes* notes);
+
+// Layout and reason of every weight of an adapted graph.
+std::map<std::string, WeightPlan> lay_out(const Graph& graph);
+
+// The weights whose scheme may be chosen, by the linear that reads them: inputs of one group share one activation form and are
+// measured together. Named by their common prefix: "layers.0.q+k+v".
+struct WeightGroup {
+  std::string name;
+  std::vector<std::string> weights;
+  int64_t parameters = 0, largest_rows = 0, cols = 0, layer = -1;
+  bool carried_blocks = false;  // the source is already coded in blocks: kept unless asked otherwise
+};
+std::vector<WeightGroup> weight_groups(const Graph& source);
+
+// How a linear wants its input when its weight has this scheme.
+Form input_form(Scheme scheme);
+
+}  // namespace fettle

@@ -1,0 +1,46 @@
+#include <algorithm>
+
+#include "graph/text.h"
+#include "passes/pass.h"
+
+namespace fettle {
+
+Graph fold(const Graph&, const PassOptions&, PassNotes*);
+Graph choose_schemes(const Graph&, const PassOptions&, PassNotes*);
+Graph merge_linears(const Graph&, const PassOptions&, PassNotes*);
+Graph fuse_rounding(const Graph&, const PassOptions&, PassNotes*);
+Graph choose_cache(const Graph&, const PassOptions&, PassNotes*);
+
+namespace {
+
+constexpr Pass kPasses[] = {
+    {"fold", "equal weights become one, views of views one view, expressions that undo each other vanish", fold},
+    {"choose-schemes", "weights take the plan's schemes, inputs of linears the matching form", choose_schemes},
+    {"merge-linears", "linears that read the same value become one with several segments", merge_linears},
+    {"fuse-rounding", "norm, gate and attention write the rounded form themselves", fuse_rounding},
+    {"choose-cache", "the element type of the KV cache", choose_cache},
+};
+
+}  // namespace
+
+std::span<const Pass> all_passes() { return kPasses; }
+
+Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNotes* notes) {
+  for (const std::string& name : options.disabled)
+    if (std::none_of(std::begin(kPasses), std::end(kPasses), [&](const Pass& p) { return p.name == name; })) {
+      std::string known;
+      for (const Pass& p : kPasses) known += (known.empty() ? "" : ", ") + std::string(p.name);
+      return make_error(Code::kUsage, "there is no pass '{}'; there are: {}", name, known);
+    }
+  Graph current = graph;
+  for (const Pass& pass : kPasses) {
+    if (options.disabled.count(std::string(pass.name))) continue;
+    current = pass.run(current, options, notes);
+    auto verified = verify_graph(current);
+    if (!verified.ok()) return make_error(Code::kInternal, "after pass {}: {}", pass.name, verified.error().message());
+    if (options.after) options.after(pass.name, current);
+  }
+  return current;
+}
+
+}  // namespace fettle

@@ -1,0 +1,103 @@
+#include "plan/plan.h"
+
+namespace fettle {
+
+Json rates_to_json(const Rates& r) {
+  return {{"cpu", r.cpu}, {"isa", r.isa}, {"threads", r.threads}, {"bandwidth_gbs", r.bandwidth_gbs},
+          {"bandwidth_1_gbs", r.bandwidth_1_gbs}, {"int8_gops", r.int8_gops}, {"bf16_gflops", r.bf16_gflops},
+          {"f32_gflops", r.f32_gflops}, {"l2_bytes", r.l2_bytes}, {"l3_bytes", r.l3_bytes}, {"memory_bytes", r.memory_bytes}};
+}
+
+Result<Rates> rates_from_json(const Json& json, const std::string& what) {
+  const JsonReader in(json, what);
+  Rates r;
+  TRY(r.cpu, in.string("cpu"));
+  TRY(r.isa, in.string("isa"));
+  TRY(r.threads, in.integer("threads"));
+  TRY(r.bandwidth_gbs, in.number("bandwidth_gbs"));
+  TRY(r.bandwidth_1_gbs, in.number("bandwidth_1_gbs"));
+  TRY(r.int8_gops, in.number("int8_gops"));
+  TRY(r.bf16_gflops, in.number("bf16_gflops"));
+  TRY(r.f32_gflops, in.number("f32_gflops"));
+  TRY(r.l2_bytes, in.integer("l2_bytes"));
+  TRY(r.l3_bytes, in.integer("l3_bytes"));
+  TRY(r.memory_bytes, in.integer("memory_bytes"));
+  return r;
+}
+
+Json plan_to_json(const Plan& plan) {
+  Json json = {{"schema_version", 1}, {"target", plan.target}, {"objective", plan.objective}, {"kv_type", plan.kv_type},
+               {"prefill_chunk", plan.prefill_chunk}};
+  json["schemes"] = Json::object();
+  for (const auto& [weight, scheme] : plan.schemes) json["schemes"][weight] = scheme;
+  json["weights"] = Json::object();
+  for (const auto& [name, w] : plan.weights)
+    json["weights"][name] = {{"scheme", w.scheme}, {"layout", w.layout}, {"reason", w.reason}};
+  json["kernels"] = Json::array();
+  for (const KernelPlan& k : plan.kernels)
+    json["kernels"].push_back({{"scheme", k.scheme}, {"activation", k.activation}, {"kernel", k.kernel}, {"t_min", k.t_min}, {"t_max", k.t_max}});
+  json["sensitivity"] = Json::array();
+  for (const Sensitivity& s : plan.sensitivity)
+    json["sensitivity"].push_back({{"group", s.group}, {"scheme", s.scheme}, {"kld", s.kld}});
+  json["rates"] = rates_to_json(plan.rates);
+  return json;
+}
+
+namespace {
+
+Status read_weights(const Json& json, const std::string& what, Plan* plan) {
+  if (!json.is_object()) return bad_input("{}: 'weights' must be an object", what);
+  for (const auto& [name, value] : json.items()) {
+    const JsonReader in(value, what + ": weights: " + name);
+    WeightPlan w;
+    TRY(w.scheme, in.string("scheme"));
+    TRY(w.layout, in.string("layout"));
+    TRY(w.reason, in.string("reason"));
+    plan->weights[name] = std::move(w);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Plan> plan_from_json(const Json& json, const std::string& what) {
+  const JsonReader in(json, what);
+  TRY(const int64_t version, in.integer("schema_version"));
+  if (version != 1) return unsupported("{}: schema_version {}; this fettle reads 1", what, version);
+  Plan plan;
+  TRY(plan.target, in.string("target"));
+  TRY(plan.objective, in.string("objective"));
+  TRY(plan.kv_type, in.string("kv_type"));
+  TRY(plan.prefill_chunk, in.integer("prefill_chunk"));
+  if (plan.prefill_chunk < 1 || plan.prefill_chunk > 65536) return bad_input("{}: prefill_chunk is {}", what, plan.prefill_chunk);
+  TRY(const JsonReader schemes, in.object("schemes"));
+  for (const auto& [weight, scheme] : schemes.json().items()) {
+    TRY(plan.schemes[weight], schemes.string(weight));
+  }
+  TRY(const JsonReader weights, in.object("weights"));
+  TRY_STATUS(read_weights(weights.json(), what, &plan));
+  const auto list = [&](const char* field) -> Json { return json.contains(field) && json[field].is_array() ? json[field] : Json::array(); };
+  for (const Json& entry : list("kernels")) {
+    const JsonReader k(entry, what + ": kernels");
+    KernelPlan kernel;
+    TRY(kernel.scheme, k.string("scheme"));
+    TRY(kernel.activation, k.string("activation"));
+    TRY(kernel.kernel, k.string("kernel"));
+    TRY(kernel.t_min, k.integer("t_min"));
+    TRY(kernel.t_max, k.integer("t_max"));
+    plan.kernels.push_back(std::move(kernel));
+  }
+  for (const Json& entry : list("sensitivity")) {
+    const JsonReader s(entry, what + ": sensitivity");
+    Sensitivity sensitivity;
+    TRY(sensitivity.group, s.string("group"));
+    TRY(sensitivity.scheme, s.string("scheme"));
+    TRY(sensitivity.kld, s.number("kld"));
+    plan.sensitivity.push_back(std::move(sensitivity));
+  }
+  TRY(const JsonReader rates, in.object("rates"));
+  TRY(plan.rates, rates_from_json(rates.json(), what + ": rates"));
+  return plan;
+}
+
+}  // namespace fettle

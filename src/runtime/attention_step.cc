@@ -1,0 +1,156 @@
+#include <algorithm>
+
+#include "runtime/step.h"
+
+namespace fettle {
+
+namespace {
+
+constexpr int64_t kTileTokens = 16;  // tokens of one task; shares each loaded K and V among tokens and query heads
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Stores K and V of the new tokens, then attends. Work is shared out by (sequence, kv head, tile of tokens); where that leaves
+// workers idle over a long past, also by splits of positions, merged afterwards. Both ways give the same bits.
+class AttentionStep final : public Step {
+ public:
+  AttentionStep(const AttentionStepArgs& args, const AttentionKernel& kernel)
+      : a_(args), kernel_(kernel), shape_(args.cache->shape(args.cache_index)), group_(args.heads / shape_.kv_heads),
+        partial_row_(2 + shape_.v_dim), writer_(args.out, args.isa) {}
+
+  int64_t scratch_floats() const override { return attention_scratch_floats(shape_, a_.heads); }
+
+  void run(Run& run, int worker) override {
+    store(run, worker);
+    if (worker == 0) make_tasks(run);
+    run.pool.barrier(worker);
+    float* scratch = run.scratch[worker].data();
+    for (size_t i = static_cast<size_t>(worker); i < tasks_.size(); i += static_cast<size_t>(run.workers)) attend(run, tasks_[i], scratch, worker);
+    if (split_positions_) {
+      run.pool.barrier(worker);
+      merge_all(run, worker);
+    }
+    if (a_.out.type.form == Form::kF32) return;
+    run.pool.barrier(worker);
+    for_rows(run, a_.out.type, worker, [&](int64_t r) { writer_.store(a_.plain.row(r), run.tokens, r); });
+  }
+
+ private:
+  struct Task {
+    const SequenceRows* sequence;
+    int64_t kv_head, token_begin, token_end, split_begin, split_end;
+    int64_t partial;  // offset into shared_, or -1: private partials
+  };
+
+  void store(Run& run, int worker) {
+    const Slice mine = slice_of(run.tokens, worker, run.workers);
+    for (const SequenceRows& s : run.sequences) {
+      const int64_t begin = std::max(mine.begin, s.row_begin), end = std::min(mine.end, s.row_begin + s.count);
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t position = s.first_position + r - s.row_begin;
+        std::byte* block = a_.cache->pool(a_.cache_index) +
+                           s.table[position / kBlockTokens] * a_.cache->block_stride(a_.cache_index);
+        kernel_.write_kv(shape_, a_.k.row(r), a_.v.row(r), block, position % kBlockTokens);
+      }
+    }
+  }
+
+  static int64_t splits_of(const SequenceRows& s) { return ceil_div(s.first_position + s.count, kSplitTokens); }
+
+  void make_tasks(const Run& run) {
+    tasks_.clear();
+    int64_t whole = 0, partial_floats = 0, longest = 1;
+    for (const SequenceRows& s : run.sequences) {
+      whole += shape_.kv_heads * ceil_div(s.count, kTileTokens);
+      longest = std::max(longest, splits_of(s));
+    }
+    split_positions_ = longest > 1 && whole < 4 * run.workers;
+    for (const SequenceRows& s : run.sequences)
+      for (int64_t h = 0; h < shape_.kv_heads; ++h)
+        for (int64_t t = 0; t < s.count; t += kTileTokens) {
+          const int64_t end = std::min(t + kTileTokens, s.count), splits = splits_of(s);
+          if (!split_positions_) {
+            tasks_.push_back({&s, h, t, end, 0, splits, -1});
+            continue;
+          }
+          for (int64_t p = 0; p < splits; ++p) {
+            tasks_.push_back({&s, h, t, end, p, p + 1, partial_floats});
+            partial_floats += (end - t) * group_ * partial_row_;
+          }
+        }
+    // Long tasks first would balance better, but a fixed order keeps neighbours' cache lines together.
+    if (static_cast<int64_t>(shared_.size()) < partial_floats) shared_.resize(static_cast<size_t>(partial_floats));
+    private_.resize(static_cast<size_t>(run.workers));
+  }
+
+  AttentionArgs kernel_args(const SequenceRows& s, const Task& task, float* scratch) const {
+    return {.kv = shape_, .heads = a_.heads, .scale = a_.scale, .q = a_.q.row(s.row_begin), .q_stride = a_.q.ld,
+            .out = a_.plain.row(s.row_begin), .out_stride = a_.plain.ld, .pool = a_.cache->pool(a_.cache_index),
+            .block_stride = a_.cache->block_stride(a_.cache_index), .table = s.table, .first_position = s.first_position,
+            .kv_head = task.kv_head, .token_begin = task.token_begin, .token_end = task.token_end, .split = task.split_begin,
+            .partial = nullptr, .scratch = scratch};
+  }
+
+  void attend(const Run&, const Task& task, float* scratch, int worker) {
+    AttentionArgs args = kernel_args(*task.sequence, task, scratch);
+    const int64_t rows = (task.token_end - task.token_begin) * group_;
+    if (task.partial >= 0) {
+      args.partial = shared_.data() + task.partial;
+      kernel_.run(args);
+      return;
+    }
+    const int64_t splits = task.split_end;
+    if (splits == 1) {
+      kernel_.run(args);
+      return;
+    }
+    std::vector<float>& partials = private_[static_cast<size_t>(worker)];
+    const int64_t needed = splits * rows * partial_row_;
+    if (static_cast<int64_t>(partials.size()) < needed) partials.resize(static_cast<size_t>(needed));
+    for (int64_t p = 0; p < splits; ++p) {
+      args.split = p;
+      args.partial = partials.data() + p * rows * partial_row_;
+      kernel_.run(args);
+    }
+    merge_tile(task, partials.data());
+  }
+
+  // The partials of one tile: splits one after the other, each [tokens, group, 2 + v_dim].
+  void merge_tile(const Task& task, const float* partials) const {
+    const SequenceRows& s = *task.sequence;
+    const int64_t stride = (task.token_end - task.token_begin) * group_ * partial_row_;
+    for (int64_t t = task.token_begin; t < task.token_end; ++t) {
+      const int64_t splits = (s.first_position + t) / kSplitTokens + 1;  // later splits hold no position of this row
+      for (int64_t g = 0; g < group_; ++g)
+        merge_splits(partials + ((t - task.token_begin) * group_ + g) * partial_row_, stride, splits, shape_.v_dim,
+                     a_.plain.row(s.row_begin + t) + (task.kv_head * group_ + g) * shape_.v_dim);
+    }
+  }
+
+  void merge_all(const Run& run, int worker) const {
+    int64_t tile = 0;
+    for (const Task& task : tasks_)
+      if (task.split_begin == 0 && tile++ % run.workers == worker) merge_tile(task, shared_.data() + task.partial);
+  }
+
+  AttentionStepArgs a_;
+  const AttentionKernel& kernel_;
+  KvShape shape_;
+  int64_t group_, partial_row_;
+  RowWriter writer_;
+  std::vector<Task> tasks_;
+  std::vector<float> shared_;
+  std::vector<std::vector<float>> private_;  // by worker
+  bool split_positions_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Step>> make_attention_step(const AttentionStepArgs& args) {
+  const KvType type = args.cache->shape(args.cache_index).type;
+  const AttentionKernel* kernel = find_attention_kernel(type, args.isa);
+  if (!kernel) return unsupported("no attention kernel for a cache of {}", kv_type_name(type));
+  return std::unique_ptr<Step>(std::make_unique<AttentionStep>(args, *kernel));
+}
+
+}  // namespace fettle

@@ -1,0 +1,43 @@
+// From graph to steps: which values share storage, which operations work in place, which kernels run.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/huge_buffer.h"
+#include "runtime/executor.h"
+#include "runtime/step.h"
+
+namespace fettle {
+
+// Where a node's value lives: a storage, and the first column of it for views.
+struct Placement {
+  int storage = -1;
+  int64_t first_column = 0;
+  int64_t ld = 0;  // of fp32 values
+};
+
+struct StoragePlan {
+  std::vector<Placement> values;       // by node
+  std::vector<Placement> plain;        // by node: fp32 scratch of nodes that need one beside their value; storage -1: none
+  std::vector<uint64_t> offsets;       // by storage, into the arena
+  std::vector<bool> fused_add;         // by node: this linear adds into its only reader's (an add's) other operand, in place
+  uint64_t arena_bytes = 0;
+};
+StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows);
+
+struct CompiledStep {
+  std::unique_ptr<Step> step;
+  ValueId produces;  // the node whose value is complete after it
+};
+
+struct Program {
+  HugeBuffer arena;
+  std::vector<Value> values;  // by node
+  std::vector<CompiledStep> steps;
+  uint64_t weight_bytes = 0;
+  int64_t scratch_floats = 0;
+};
+Result<Program> compile(const Model& model, KvCache& cache, const ExecutorOptions& options);
+
+}  // namespace fettle

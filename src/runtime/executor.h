@@ -1,0 +1,73 @@
+// The one executor: runs a graph, as a plan says, over weights from a store. `forward` takes any mix of sequences, each with any
+// number of new tokens. A row's logits depend only on its sequence: not on the batch, the chunking or the threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "graph/graph.h"
+#include "plan/plan.h"
+#include "runtime/kv_cache.h"
+#include "runtime/weight_store.h"
+
+namespace fettle {
+
+struct Model {
+  Graph graph;
+  Plan plan;
+  std::shared_ptr<WeightStore> weights;
+};
+
+struct ExecutorOptions {
+  int threads = 0;             // 0: all processors of this process
+  Isa isa = Isa::kScalar;      // the highest level to use; detect_isa() for all of this machine
+  int64_t max_tokens = 256;    // rows of one forward
+  int64_t max_logit_rows = 64;
+  int64_t cache_tokens = 2048;
+};
+
+enum class Logits : uint8_t { kNone, kLast, kAll };
+
+// New tokens of one sequence. Their positions follow on from sequence->length, which forward advances.
+struct SequenceInput {
+  Sequence* sequence;
+  std::span<const int32_t> tokens;
+  Logits logits = Logits::kLast;
+};
+
+// Sees an fp32 value [rows, cols] (row distance ld) just after it was computed.
+using Observer = std::function<void(ValueId id, const float* data, int64_t rows, int64_t cols, int64_t ld)>;
+
+class Executor {
+ public:
+  static Result<std::unique_ptr<Executor>> create(Model model, const ExecutorOptions& options);
+  ~Executor();
+
+  // Logits of the wanted rows, in order of the inputs: [rows, vocab], valid until the next call.
+  Result<std::span<const float>> forward(std::span<const SequenceInput> inputs);
+
+  // Feeds tokens in steps of at most `chunk`; hands each step's logits (all rows) to `sink`, if any, else the last row only.
+  using LogitsSink = std::function<void(int64_t first_row, std::span<const float> logits, int64_t rows)>;
+  Result<std::span<const float>> feed(Sequence& sequence, std::span<const int32_t> tokens, int64_t chunk,
+                                      const LogitsSink& sink = nullptr);
+
+  void observe(std::vector<ValueId> values, Observer observer);
+
+  const Graph& graph() const;
+  KvCache& cache();
+  ThreadPool& pool();
+  uint64_t weight_bytes() const;      // packed bytes, each weight once
+  uint64_t activation_bytes() const;  // buffers of the executor
+
+ private:
+  struct Impl;
+  explicit Executor(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fettle

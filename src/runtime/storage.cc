@@ -1,0 +1,146 @@
+#include <algorithm>
+
+#include "base/check.h"
+#include "runtime/compile.h"
+
+namespace fettle {
+
+namespace {
+
+struct Storage {
+  uint64_t bytes = 0;
+  int first = 0, last = 0;  // node indices between which it is alive
+};
+
+class StoragePlanner {
+ public:
+  StoragePlanner(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows)
+      : graph_(graph), uses_(count_uses(graph)), max_tokens_(max_tokens), max_logit_rows_(max_logit_rows) {}
+
+  StoragePlan run() {
+    const int n = static_cast<int>(graph_.nodes.size());
+    plan_.values.resize(n);
+    plan_.plain.resize(n);
+    plan_.fused_add.assign(n, false);
+    for (int id = 0; id < n; ++id) place(id);
+    for (int id = 0; id < n; ++id) {
+      for (const ValueId input : graph_.nodes[id].inputs) touch(plan_.values[input].storage, id);
+      touch(plan_.values[id].storage, id);
+    }
+    touch(plan_.values[n - 1].storage, n);
+    assign_offsets();
+    return std::move(plan_);
+  }
+
+ private:
+  uint64_t bytes_of(const ValueType& type) const {
+    const int64_t rows = type.rows == Rows::kTokens ? max_tokens_ : max_logit_rows_;
+    if (type.form == Form::kF32) return static_cast<uint64_t>(rows * type.cols) * sizeof(float);
+    if (type.form == Form::kRoutes) return static_cast<uint64_t>(rows * type.cols) * sizeof(Route);
+    return static_cast<uint64_t>(activation_bytes(activation_of(type.form), rows, type.cols));
+  }
+
+  int new_storage(const ValueType& type, int at) {
+    storages_.push_back({bytes_of(type), at, at});
+    return static_cast<int>(storages_.size()) - 1;
+  }
+  void touch(int storage, int at) {
+    if (storage < 0) return;
+    storages_[storage].last = std::max(storages_[storage].last, at);
+    storages_[storage].first = std::min(storages_[storage].first, at);
+  }
+
+  // A value may be overwritten by its only reader, unless it is a view whose columns somebody else also views.
+  bool can_overwrite(ValueId id) const {
+    if (uses_[id] != 1) return false;
+    const Node& node = graph_.nodes[id];
+    if (node.op != Op::kColumns) return true;
+    const ValueId parent = node.inputs[0];
+    const int64_t begin = node.integer("begin"), end = begin + node.integer("size");
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node& other = graph_.nodes[i];
+      if (static_cast<ValueId>(i) == id || std::find(other.inputs.begin(), other.inputs.end(), parent) == other.inputs.end()) continue;
+      if (other.op != Op::kColumns) return false;
+      const int64_t other_begin = other.integer("begin"), other_end = other_begin + other.integer("size");
+      if (other_begin < end && begin < other_end) return false;
+    }
+    return true;
+  }
+
+  // add(a, linear): the linear accumulates into a's storage, if nobody reads a from the linear on but the add.
+  bool fuse_add(int id) {
+    const Node& add = graph_.nodes[id];
+    const ValueId a = add.inputs[0], b = add.inputs[1];
+    if (b + 1 != id || graph_.nodes[b].op != Op::kLinear || uses_[b] != 1 || graph_.nodes[a].op == Op::kColumns) return false;
+    for (int i = b; i < static_cast<int>(graph_.nodes.size()); ++i)
+      for (const ValueId input : graph_.nodes[i].inputs)
+        if (input == a && i != id) return false;
+    if (graph_.nodes[b].inputs[0] == a) return false;
+    plan_.fused_add[b] = true;
+    plan_.values[b] = plan_.values[id] = plan_.values[a];
+    return true;
+  }
+
+  void place(int id) {
+    const Node& node = graph_.nodes[id];
+    Placement& p = plan_.values[id];
+    if (node.op == Op::kColumns) {
+      p = plan_.values[node.inputs[0]];
+      p.first_column += node.integer("begin");
+      return;
+    }
+    const bool in_place_op = node.op == Op::kRope || (node.op == Op::kRmsNorm && node.integer("heads") > 1);
+    if (in_place_op && node.type.form == Form::kF32 && can_overwrite(node.inputs[0])) {
+      p = plan_.values[node.inputs[0]];
+      return;
+    }
+    if (node.op == Op::kAdd && fuse_add(id)) return;
+    p = {new_storage(node.type, id), 0, node.type.cols};
+    if (node.op == Op::kAttention && node.type.form != Form::kF32) {
+      ValueType plain = node.type;
+      plain.form = Form::kF32;
+      plan_.plain[id] = {new_storage(plain, id), 0, node.type.cols};
+    }
+  }
+
+  // Linear scan: a storage takes the smallest slot that is free over its life and large enough, else a new one.
+  void assign_offsets() {
+    struct Slot {
+      uint64_t offset, bytes;
+      int busy_until;
+    };
+    std::vector<int> order(storages_.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return storages_[a].first < storages_[b].first; });
+    std::vector<Slot> slots;
+    plan_.offsets.resize(storages_.size());
+    for (const int s : order) {
+      const Storage& storage = storages_[s];
+      Slot* best = nullptr;
+      for (Slot& slot : slots)
+        if (slot.busy_until < storage.first && slot.bytes >= storage.bytes && (!best || slot.bytes < best->bytes)) best = &slot;
+      if (!best) {
+        const uint64_t bytes = (storage.bytes + 255) / 256 * 256;
+        slots.push_back({plan_.arena_bytes, bytes, 0});
+        plan_.arena_bytes += bytes;
+        best = &slots.back();
+      }
+      best->busy_until = storage.last;
+      plan_.offsets[s] = best->offset;
+    }
+  }
+
+  const Graph& graph_;
+  std::vector<int> uses_;
+  int64_t max_tokens_, max_logit_rows_;
+  std::vector<Storage> storages_;
+  StoragePlan plan_;
+};
+
+}  // namespace
+
+StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows) {
+  return StoragePlanner(graph, max_tokens, max_logit_rows).run();
+}
+
+}  // namespace fettle
