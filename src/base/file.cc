@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 namespace fettle {
 
@@ -111,8 +113,38 @@ Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   return std::string(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size());
 }
 
+Status read_parallel(const std::string& path, std::byte* out, uint64_t size, int threads) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno_error(errno, "open", path);
+  constexpr uint64_t kPiece = uint64_t{4} << 20;
+  std::atomic<uint64_t> next{0};
+  std::atomic<int> failed{0};
+  const auto work = [&] {
+    for (uint64_t at = next.fetch_add(kPiece); at < size && failed == 0; at = next.fetch_add(kPiece)) {
+      const uint64_t end = std::min(at + kPiece, size);
+      for (uint64_t from = at; from < end;) {
+        const ssize_t n = ::pread(fd, out + from, end - from, static_cast<off_t>(from));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+          failed = n < 0 ? errno : EIO;
+          return;
+        }
+        from += static_cast<uint64_t>(n);
+      }
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& t : helpers) t.join();
+  ::close(fd);
+  if (failed != 0) return errno_error(failed, "read", path);
+  return {};
+}
+
 Status write_file_atomic(const std::string& path, std::string_view bytes) {
-  const std::string temporary = path + fmt::format(".tmp{}", ::getpid());
+  static std::atomic<uint64_t> next{0};  // two threads may write the same path
+  const std::string temporary = path + fmt::format(".tmp{}-{}", ::getpid(), next.fetch_add(1));
   auto write = [&]() -> Status {
     TRY(FileWriter out, FileWriter::create(temporary));
     TRY_STATUS(out.write(bytes.data(), bytes.size()));
@@ -125,7 +157,7 @@ Status write_file_atomic(const std::string& path, std::string_view bytes) {
 }
 
 Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would block until it had a writer
   if (fd < 0) return errno_error(errno, "open", path);
   struct stat st {};
   if (::fstat(fd, &st) != 0) {
@@ -168,6 +200,16 @@ Result<FileWriter> FileWriter::create(const std::string& path) {
   return FileWriter(path, fd);
 }
 
+Result<FileWriter> FileWriter::resume(const std::string& path, uint64_t keep) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return errno_error(errno, "open", path);
+  FileWriter writer(path, fd);
+  if (::ftruncate(fd, static_cast<off_t>(keep)) != 0) return errno_error(errno, "cut", path);
+  if (::lseek(fd, static_cast<off_t>(keep), SEEK_SET) < 0) return errno_error(errno, "seek in", path);
+  writer.offset_ = keep;
+  return writer;
+}
+
 FileWriter::FileWriter(FileWriter&& other) noexcept
     : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), offset_(other.offset_) {}
 
@@ -196,6 +238,11 @@ Status FileWriter::pad_to(uint64_t alignment) {
     TRY_STATUS(write(zeros, n));
     missing -= n;
   }
+  return {};
+}
+
+Status FileWriter::sync() {
+  if (::fdatasync(fd_) != 0 && errno != EINVAL) return errno_error(errno, "flush", path_);
   return {};
 }
 

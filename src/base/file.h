@@ -28,6 +28,8 @@ Result<std::vector<std::string>> list_directory(const std::string& path);  // na
 Result<uint64_t> file_size(const std::string& path);
 
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 30);
+// Fills out[size] from the start of the file, parts read by `threads` threads at once.
+Status read_parallel(const std::string& path, std::byte* out, uint64_t size, int threads);
 Status write_file_atomic(const std::string& path, std::string_view bytes);
 
 // A read-only mapping of a whole file; lives as long as anyone holds it. An empty file maps to an empty span.
@@ -53,6 +55,8 @@ class MappedFile {
 class FileWriter {
  public:
   static Result<FileWriter> create(const std::string& path);
+  // Goes on with an existing file (or a new one) after its first `keep` bytes; what follows them is cut off.
+  static Result<FileWriter> resume(const std::string& path, uint64_t keep);
   FileWriter(FileWriter&& other) noexcept;
   FileWriter& operator=(FileWriter&&) = delete;
   ~FileWriter();
@@ -60,6 +64,7 @@ class FileWriter {
   Status write(const void* data, uint64_t size);
   Status pad_to(uint64_t alignment);  // zero bytes up to a multiple of alignment
   uint64_t offset() const { return offset_; }
+  Status sync();   // everything so far is on disk
   Status close();  // flushes to disk
 
  private:

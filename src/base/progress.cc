@@ -20,7 +20,7 @@ std::string format_bytes(uint64_t bytes) {
   static const char* const units[] = {"B", "kB", "MB", "GB", "TB"};
   double value = static_cast<double>(bytes);
   int unit = 0;
-  while (value >= 1000 && unit < 4) {
+  while (value >= (unit == 0 ? 1000 : 999.95) && unit < 4) {  // what would be printed as 1000.0
     value /= 1000;
     ++unit;
   }
@@ -28,9 +28,9 @@ std::string format_bytes(uint64_t bytes) {
 }
 
 std::string format_duration(double s) {
-  if (s < 1) return fmt::format("{:.0f} ms", s * 1000);
-  if (s < 10) return fmt::format("{:.1f} s", s);
-  if (s < 60) return fmt::format("{:.0f} s", s);
+  if (s < 0.9995) return fmt::format("{:.0f} ms", s * 1000);
+  if (s < 9.95) return fmt::format("{:.1f} s", s);
+  if (s < 59.5) return fmt::format("{:.0f} s", s);
   const int64_t whole = static_cast<int64_t>(s + 0.5);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} min", whole / 3600, whole % 3600 / 60);
@@ -74,7 +74,7 @@ void Progress::finish() {
 }
 
 void Progress::draw(bool last) {
-  if (mode == ProgressMode::kQuiet) return;
+  if (mode == ProgressMode::kQuiet || label_.empty()) return;  // no label: part of a step that shows its own progress
   const auto now = Clock::now();
   const double period = terminal_ ? 0.1 : 5.0;
   if (!last && seconds(now - last_draw_) < period) return;

@@ -99,27 +99,26 @@ StoredSize stored_size(Scheme scheme, const Shape& shape) {
   return {member, member * (shape.size() == 3 ? shape[0] : 1)};
 }
 
-Status pack_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, ThreadPool& pool, std::byte* out) {
+Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32, ThreadPool& pool, std::byte* out) {
   const Scheme scheme = as_f32 ? Scheme::kF32 : expr.scheme;
   const int64_t stride = row_bytes(scheme, expr.cols());
-  const auto evaluate = [&](int64_t member, int64_t begin, int64_t count, std::byte* to) {
+  const auto evaluate = [&](int64_t begin, int64_t count, std::byte* to) {
     return as_f32 ? evaluator.rows_f32(expr, member, begin, count, reinterpret_cast<float*>(to))
                   : evaluator.rows(expr, member, begin, count, to);
   };
-  if (expr.shape.size() == 1) return evaluate(0, 0, 1, out);
+  if (expr.shape.size() == 1) return evaluate(0, 1, out);
 
   const int64_t tiles = tile_count(expr.rows()), tile_bytes = packed_tile_bytes(scheme, expr.cols());
-  const int64_t member_bytes = stored_size(scheme, expr.shape).member_bytes;
   std::mutex mutex;
   Status failed;
   std::atomic<bool> stop{false};
-  pool.for_each(expr.stack() * tiles, [&](int64_t i) {
+  pool.for_each(tiles, [&](int64_t tile) {
     if (stop) return;
-    const int64_t member = i / tiles, begin = i % tiles * kTileRows, count = std::min(kTileRows, expr.rows() - begin);
+    const int64_t begin = tile * kTileRows, count = std::min(kTileRows, expr.rows() - begin);
     std::vector<std::byte> rows(static_cast<size_t>(stride * kTileRows));
-    Status status = evaluate(member, begin, count, rows.data());
+    Status status = evaluate(begin, count, rows.data());
     if (status.ok()) {
-      pack_tile(scheme, rows.data(), stride, count, expr.cols(), out + member * member_bytes + i % tiles * tile_bytes);
+      pack_tile(scheme, rows.data(), stride, count, expr.cols(), out + tile * tile_bytes);
       return;
     }
     const std::lock_guard lock(mutex);
@@ -129,21 +128,25 @@ Status pack_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, Th
   return failed;
 }
 
+Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, ThreadPool& pool) {
+  StoredWeight stored{as_f32 ? Scheme::kF32 : expr.scheme, expr.shape, nullptr, 0, nullptr};
+  const StoredSize size = stored_size(stored.scheme, expr.shape);
+  TRY(HugeBuffer buffer, HugeBuffer::allocate(static_cast<uint64_t>(size.total_bytes)));
+  for (int64_t member = 0; member < expr.stack(); ++member)
+    TRY_STATUS(pack_member(evaluator, expr, member, as_f32, pool, buffer.data() + member * size.member_bytes));
+  stored.data = buffer.data();
+  stored.member_bytes = size.member_bytes;
+  stored.owner = std::make_shared<const HugeBuffer>(std::move(buffer));
+  return stored;
+}
+
 Result<StoredWeight> TransientStore::get(const std::string& name) {
   if (const auto it = alive_.find(name); it != alive_.end()) return it->second;
   const Weight* weight = graph_.find_weight(name);
   CHECK(weight, "@{}", name);
-  const Expr& expr = *weight->expr;
-  StoredWeight stored{exact_ ? Scheme::kF32 : expr.scheme, expr.shape, nullptr, 0, nullptr};
-  const StoredSize size = stored_size(stored.scheme, expr.shape);
-  TRY(HugeBuffer buffer, HugeBuffer::allocate(static_cast<uint64_t>(size.total_bytes)));
-  auto packed = pack_weight(evaluator_, expr, exact_, pool_, buffer.data());
-  if (!packed.ok()) return std::move(packed).error().context("weight @" + name);
-  stored.data = buffer.data();
-  stored.member_bytes = size.member_bytes;
-  stored.owner = std::make_shared<const HugeBuffer>(std::move(buffer));
-  alive_[name] = stored;
-  return stored;
+  auto stored = evaluate_weight(evaluator_, *weight->expr, exact_, pool_);
+  if (!stored.ok()) return std::move(stored).error().context("weight @" + name);
+  return alive_[name] = *stored;
 }
 
 }  // namespace fettle

@@ -35,9 +35,12 @@ struct StoredSize {
 };
 StoredSize stored_size(Scheme scheme, const Shape& shape);
 
-// Evaluates and packs a whole weight into out[stored_size().total_bytes], tiles shared out over the pool. as_f32: in fp32
-// whatever its scheme. The same bytes for any number of threads.
-Status pack_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, ThreadPool& pool, std::byte* out);
+// Evaluates and packs one member of a weight into out[stored_size().member_bytes], tiles shared out over the pool. as_f32: in
+// fp32 whatever its scheme. The same bytes for any number of threads.
+Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32, ThreadPool& pool, std::byte* out);
+
+// A whole weight in memory of its own.
+Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, ThreadPool& pool);
 
 // A store over a checkpoint: evaluates on first use and keeps the result until released.
 class TransientStore final : public WeightStore {

@@ -1,0 +1,52 @@
+// Writing an artifact, weight by weight, so that a killed job goes on where it was. Everything happens in a job directory beside
+// the final one; publish() renames it when whole.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "artifact/artifact.h"
+#include "base/file.h"
+#include "base/hash.h"
+
+namespace fettle {
+
+class ArtifactWriter {
+ public:
+  // Continues the job in `job_directory` if its key (digest of source and plan) is the same; otherwise starts it anew.
+  static Result<ArtifactWriter> open(const std::string& job_directory, const std::string& key);
+
+  bool has(const std::string& weight) const { return done_.count(weight) != 0; }
+  uint64_t bytes_done() const;
+  // begin_weight, then its bytes in pieces, then end_weight: complete weights survive a crash.
+  Status begin_weight(WeightEntry entry);
+  Status append(const void* data, uint64_t size);
+  Status end_weight();
+
+  // Writes graph, plan, text files and manifest. `facts` are the manifest's fields besides those written here.
+  // known_answer.safetensors, if wanted, must lie in the job directory already.
+  Result<std::string> finish(const Graph& graph, const Plan& plan, const std::map<std::string, std::string>& text_files, Json facts);
+
+  const std::string& directory() const { return directory_; }
+
+ private:
+  ArtifactWriter(std::string directory, FileWriter journal) : directory_(std::move(directory)), journal_(std::move(journal)) {}
+
+  std::string directory_;
+  FileWriter journal_;
+  std::optional<FileWriter> weights_;
+  std::optional<Sha256> hash_;
+  WeightEntry current_;
+  std::vector<WeightEntry> entries_;
+  std::set<std::string> done_;
+  uint64_t file_offset_ = 0;
+  int file_number_ = 1;
+};
+
+// Makes `directory` appear under its final name; an artifact already there is replaced only with `replace`.
+Status publish(const std::string& job_directory, const std::string& final_directory, bool replace);
+
+}  // namespace fettle

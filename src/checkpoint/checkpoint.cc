@@ -1,0 +1,109 @@
+#include "checkpoint/checkpoint.h"
+
+#include <cstring>
+
+#include "checkpoint/gguf.h"
+#include "checkpoint/hugging_face.h"
+#include "checkpoint/show_name.h"
+#include "checkpoint/tensor_index.h"
+
+namespace fettle {
+
+namespace {
+
+constexpr const char* kTextFiles[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                                      "chat_template.jinja"};
+constexpr uint64_t kLargestTextFile = uint64_t{256} << 20;
+
+Result<std::map<std::string, std::string>> hugging_face_text_files(const std::string& directory) {
+  std::map<std::string, std::string> files;
+  for (const char* name : kTextFiles) {
+    const std::string path = join_path(directory, name);
+    if (!path_exists(path)) continue;
+    TRY(files[name], read_file(path, kLargestTextFile));
+  }
+  return files;
+}
+
+// Which of the matrices of a tensor is meant, as rows x cols at an offset.
+struct Placement {
+  int64_t rows, cols, count;
+};
+std::optional<Placement> matrices_of(const Shape& shape) {
+  switch (shape.size()) {
+    case 0:
+      return Placement{1, 1, 1};
+    case 1:
+      return Placement{1, shape[0], 1};
+    case 2:
+      return Placement{shape[0], shape[1], 1};
+    case 3:
+      return Placement{shape[1], shape[2], shape[0]};
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::string StoredTensor::storage_name() const {
+  if (dtype) return std::string(dtype_name(*dtype));
+  return scheme ? std::string(scheme_name(*scheme)) : "unknown";
+}
+
+int64_t StoredTensor::elements() const { return element_count(shape).value_or(0); }
+
+Result<std::unordered_map<std::string, size_t>> index_tensors(const std::vector<StoredTensor>& tensors,
+                                                              const std::string& what) {
+  std::unordered_map<std::string, size_t> index;
+  index.reserve(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (!index.emplace(tensors[i].name, i).second)
+      return bad_input("{}: tensor {} is stored twice ({} and {}); expected once", what,
+                       show_name(tensors[i].name), tensors[index[tensors[i].name]].file->path(),
+                       tensors[i].file->path());
+  return index;
+}
+
+Result<Checkpoint> Checkpoint::open(const std::string& path) {
+  if (is_directory(path)) return open_hugging_face(path);
+  TRY(const auto file, MappedFile::open(path));
+  const auto bytes = file->bytes();
+  if (bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0) return open_gguf(path);
+  return bad_input(
+      "{}: not a GGUF file; expected one, or the directory that holds config.json and the safetensors files",
+      path);
+}
+
+const StoredTensor* Checkpoint::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+Result<MatrixView> Checkpoint::matrix(std::string_view name, int64_t stack_index) const {
+  const StoredTensor* tensor = find(name);
+  if (!tensor) return bad_input("{}: tensor {} is missing", path_, show_name(name));
+  const std::string place = fmt::format("{}: tensor {}", path_, show_name(name));
+  if (!tensor->scheme)
+    return unsupported(
+        "{}: stored as {}; expected numbers that stand for themselves (F32, F16, BF16 or a block format)",
+        place, tensor->storage_name());
+  const std::optional<Placement> placement = matrices_of(tensor->shape);
+  if (!placement || tensor->elements() == 0)
+    return unsupported("{}: shape {}; expected one to three dimensions, none of them zero", place,
+                       shape_text(tensor->shape));
+  const auto [rows, cols, count] = *placement;
+  if (stack_index < 0 || stack_index >= count)
+    return bad_input("{}: matrix {} of the stack was asked for; shape {} has {}", place, stack_index,
+                     shape_text(tensor->shape), count);
+  MatrixView view{
+      .scheme = *tensor->scheme, .rows = rows, .cols = cols, .data = nullptr, .owner = tensor->file};
+  view.data = tensor->data + stack_index * view.bytes();
+  return view;
+}
+
+Result<std::map<std::string, std::string>> Checkpoint::text_files() const {
+  return format_ == SourceFormat::kGguf ? gguf_text_files(files_.front()) : hugging_face_text_files(path_);
+}
+
+}  // namespace fettle

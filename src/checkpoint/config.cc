@@ -1,0 +1,127 @@
+#include "checkpoint/config.h"
+
+#include "checkpoint/show_name.h"
+
+namespace fettle {
+
+namespace {
+
+// The one table between the two spellings. A GGUF key without a dot in front belongs to the architecture's
+// own prefix.
+struct FieldSpelling {
+  std::string_view hugging_face;
+  std::string_view gguf;
+};
+constexpr FieldSpelling kFields[] = {
+    {"hidden_size", "embedding_length"},
+    {"num_hidden_layers", "block_count"},
+    {"num_attention_heads", "attention.head_count"},
+    {"num_key_value_heads", "attention.head_count_kv"},
+    {"head_dim", "attention.key_length"},
+    {"intermediate_size", "feed_forward_length"},
+    {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
+    {"rope_theta", "rope.freq_base"},
+    {"max_position_embeddings", "context_length"},
+    {"vocab_size", "vocab_size"},
+    {"sliding_window", "attention.sliding_window"},
+    {"num_experts", "expert_count"},
+    {"n_routed_experts", "expert_count"},
+    {"num_experts_per_tok", "expert_used_count"},
+    {"n_shared_experts", "expert_shared_count"},
+    {"moe_intermediate_size", "expert_feed_forward_length"},
+    {"norm_topk_prob", "expert_weights_norm"},
+    {"routed_scaling_factor", "expert_weights_scale"},
+    {"n_group", "expert_group_count"},
+    {"topk_group", "expert_group_used_count"},
+    {"first_k_dense_replace", "leading_dense_block_count"},
+    {"num_nextn_predict_layers", "nextn_predict_layers"},
+    {"q_lora_rank", "attention.q_lora_rank"},
+    {"kv_lora_rank", "attention.kv_lora_rank"},
+    {"bos_token_id", ".tokenizer.ggml.bos_token_id"},
+    {"eos_token_id", ".tokenizer.ggml.eos_token_id"},
+    {"pad_token_id", ".tokenizer.ggml.padding_token_id"},
+};
+
+// GGUF's names of architectures where they differ, with what its files leave unsaid because every reader of
+// them assumes it.
+struct ArchitectureSpelling {
+  std::string_view gguf;
+  std::string_view hugging_face;
+  bool normalises_expert_weights;
+};
+constexpr ArchitectureSpelling kArchitectures[] = {
+    {"qwen3moe", "qwen3_moe", true},
+};
+
+// Fields that a GGUF answers with its tensors.
+void add_fields_of_tensors(const Checkpoint& checkpoint, const std::string& prefix, Json* values) {
+  if (!checkpoint.has_weights()) return;
+  (*values)["tie_word_embeddings"] = checkpoint.find("output.weight") == nullptr;
+  const StoredTensor* embedding = checkpoint.find("token_embd.weight");
+  if (embedding && embedding->shape.size() == 2 && !values->contains(prefix + "vocab_size"))
+    (*values)["vocab_size"] = embedding->shape[0];
+}
+
+}  // namespace
+
+Result<ModelFields> ModelFields::of(const Checkpoint& checkpoint) {
+  ModelFields fields;
+  fields.format_ = checkpoint.format();
+  fields.values_ = checkpoint.config();
+  fields.file_ = checkpoint.files().front();
+  if (fields.format_ == SourceFormat::kHuggingFace) {
+    TRY(fields.architecture_, fields.reader().string("model_type"));
+    return fields;
+  }
+  TRY(const std::string architecture, fields.reader().string("general.architecture"));
+  fields.architecture_ = architecture;
+  fields.gguf_prefix_ = architecture + ".";
+  add_fields_of_tensors(checkpoint, fields.gguf_prefix_, &fields.values_);
+  for (const ArchitectureSpelling& entry : kArchitectures) {
+    if (entry.gguf != architecture) continue;
+    fields.architecture_ = entry.hugging_face;
+    if (entry.normalises_expert_weights && !fields.has("norm_topk_prob"))
+      fields.values_["norm_topk_prob"] = true;
+  }
+  return fields;
+}
+
+std::string ModelFields::spelling(std::string_view field) const {
+  std::string name(field);
+  if (format_ == SourceFormat::kHuggingFace || values_.contains(name)) return name;
+  for (const FieldSpelling& entry : kFields) {
+    if (entry.hugging_face != field) continue;
+    return entry.gguf.front() == '.' ? std::string(entry.gguf.substr(1))
+                                     : gguf_prefix_ + std::string(entry.gguf);
+  }
+  return gguf_prefix_ + name;
+}
+
+bool ModelFields::has(std::string_view field) const { return reader().has(spelling(field)); }
+
+Result<int64_t> ModelFields::integer_or(std::string_view field, int64_t fallback) const {
+  return reader().integer_or(spelling(field), fallback);
+}
+Result<double> ModelFields::number_or(std::string_view field, double fallback) const {
+  return reader().number_or(spelling(field), fallback);
+}
+Result<bool> ModelFields::boolean_or(std::string_view field, bool fallback) const {
+  return reader().boolean_or(spelling(field), fallback);
+}
+Result<std::string> ModelFields::string_or(std::string_view field, std::string fallback) const {
+  return reader().string_or(spelling(field), std::move(fallback));
+}
+
+Result<int64_t> ModelFields::size(std::string_view field) const {
+  TRY(const int64_t value, integer(field));
+  if (value < 1 || value > INT32_MAX)
+    return bad_input("{}: field {} is {}; expected 1 to {}", file_, show_name(spelling(field)), value,
+                     INT32_MAX);
+  return value;
+}
+
+Result<int64_t> ModelFields::size_or(std::string_view field, int64_t fallback) const {
+  return has(field) ? size(field) : Result<int64_t>(fallback);
+}
+
+}  // namespace fettle

@@ -1,0 +1,37 @@
+// A verb is one file: it declares its options, and returns what it did. No logic lives here; verbs parse, call and print.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "base/json.h"
+#include "base/result.h"
+
+namespace fettle {
+
+// Options that stand before or after any verb.
+struct GlobalOptions {
+  bool json = false, quiet = false, verbose = false;
+  int threads = 0;
+  std::string isa = "auto";
+};
+
+// What the chosen verb will do once parsing is over. Prints to standard output itself.
+using Action = std::function<Status()>;
+
+struct Verb {
+  const char* name;
+  const char* what;  // one line of --help
+  // Adds options to `app`; sets *action, which runs if the verb was chosen.
+  void (*declare)(CLI::App& app, const GlobalOptions& global, Action* action);
+};
+
+#define VERB(name) void declare_##name(CLI::App& app, const GlobalOptions& global, Action* action);
+#include "cli/verbs.inc"
+#undef VERB
+
+void print_json(const Json& json);
+void print_text(const std::string& text);
+
+}  // namespace fettle

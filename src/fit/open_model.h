@@ -1,0 +1,45 @@
+// Any MODEL ready to run: an artifact as it is; a checkpoint or GGUF either exactly (fp32 everywhere, the source side of every
+// certificate) or adapted on the fly with the source's own schemes.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "arch/arch.h"
+#include "artifact/artifact.h"
+#include "passes/pass.h"
+#include "runtime/executor.h"
+
+namespace fettle {
+
+struct OpenOptions {
+  bool exact = false;
+  int threads = 0;
+  Isa isa = detect_isa();
+  int64_t max_tokens = 256;
+  int64_t max_logit_rows = 64;
+  int64_t cache_tokens = 0;  // 0: the model's context, at most 8192
+  PassOptions passes{};      // for checkpoints
+};
+
+struct OpenedModel {
+  std::string path;
+  std::unique_ptr<Checkpoint> checkpoint;  // null for an artifact
+  std::unique_ptr<Artifact> artifact;      // null for a checkpoint
+  std::unique_ptr<Graph> graph;            // what transient weights are evaluated from
+  std::unique_ptr<ThreadPool> pool;        // evaluates weights of a checkpoint
+  std::map<std::string, std::string> text_files;
+  std::unique_ptr<Executor> executor;
+  double load_s = 0;
+};
+
+Result<OpenedModel> open_model(const std::string& path, const OpenOptions& options);
+
+// Only the text files, without touching weights.
+Result<std::map<std::string, std::string>> open_text_files(const std::string& path);
+
+// "auto" or a level's name; more than this machine has is refused.
+Result<Isa> choose_isa(const std::string& name);
+
+}  // namespace fettle

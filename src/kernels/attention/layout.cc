@@ -1,0 +1,38 @@
+#include "kernels/attention/layout.h"
+
+#include "tensor/numbers.h"
+
+namespace fettle {
+namespace {
+
+void write_f32(const BlockLayout& layout, const KvShape& shape, const float* k, const float* v, float* words,
+               int64_t slot) {
+  for (int64_t i = 0; i < shape.k_dim; ++i) words[layout.k_word(slot, i)] = k[i];
+  for (int64_t c = 0; c < shape.v_dim; ++c) words[layout.v_word(slot, c)] = v[c];
+}
+
+void write_bf16(const BlockLayout& layout, const KvShape& shape, const float* k, const float* v,
+                uint16_t* codes, int64_t slot) {
+  for (int64_t i = 0; i < shape.k_dim; ++i) codes[layout.k_word(slot, i / 2) * 2 + i % 2] = f32_to_bf16(k[i]);
+  if (shape.k_dim % 2 != 0) codes[layout.k_word(slot, layout.k_words - 1) * 2 + 1] = 0;
+  for (int64_t c = 0; c < shape.v_dim; ++c) codes[layout.v_word(slot, c) * 2 + slot % 2] = f32_to_bf16(v[c]);
+}
+
+}  // namespace
+
+int64_t kv_block_bytes(const KvShape& shape) {
+  return shape.kv_heads * BlockLayout(shape).head_words() * int64_t{sizeof(float)};
+}
+
+void write_kv(const KvShape& shape, const float* k, const float* v, std::byte* block, int64_t slot) {
+  const BlockLayout layout(shape);
+  for (int64_t h = 0; h < shape.kv_heads; ++h, k += shape.k_dim, v += shape.v_dim) {
+    std::byte* head = block + h * layout.head_words() * int64_t{sizeof(float)};
+    if (shape.type == KvType::kBF16)
+      write_bf16(layout, shape, k, v, reinterpret_cast<uint16_t*>(head), slot);
+    else
+      write_f32(layout, shape, k, v, reinterpret_cast<float*>(head), slot);
+  }
+}
+
+}  // namespace fettle

@@ -1,0 +1,97 @@
+// The row-wise operations of elementwise.h, written once over vec16.h; each ISA's .cc includes it (see
+// vec16.h).
+#pragma once
+
+namespace fettle {
+namespace {
+
+void rms_norm(const float* x, const float* weight, float eps, int64_t d, float* out) {
+  F32x16 squares = broadcast(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= d; i += 16) squares = fma(load(x + i), load(x + i), squares);
+  if (i < d) {
+    const F32x16 last = load_part(x + i, d - i);
+    squares = fma(last, last, squares);
+  }
+  const float mean = reduce_add(squares) / static_cast<float>(d);
+  const F32x16 inverse = broadcast(1.0f / std::sqrt(mean + eps));
+  for (i = 0; i + 16 <= d; i += 16) store(out + i, mul(mul(load(x + i), inverse), load(weight + i)));
+  const int64_t rest = d - i;
+  if (rest > 0)
+    store_part(out + i, mul(mul(load_part(x + i, rest), inverse), load_part(weight + i, rest)), rest);
+}
+
+inline F32x16 silu_mul_lanes(F32x16 gate, F32x16 up) {
+  const F32x16 one = broadcast(1.0f);
+  const F32x16 silu = div(gate, add(one, exp_approx(sub(broadcast(0.0f), gate))));
+  return mul(silu, up);
+}
+
+void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(out + i, silu_mul_lanes(load(gate + i), load(up + i)));
+  const int64_t rest = n - i;
+  if (rest > 0) store_part(out + i, silu_mul_lanes(load_part(gate + i, rest), load_part(up + i, rest)), rest);
+}
+
+void add_rows(const float* a, const float* b, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(out + i, add(load(a + i), load(b + i)));
+  const int64_t rest = n - i;
+  if (rest > 0) store_part(out + i, add(load_part(a + i, rest), load_part(b + i, rest)), rest);
+}
+
+void axpy(float s, const float* x, int64_t n, float* y) {
+  const F32x16 factor = broadcast(s);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(y + i, fma(factor, load(x + i), load(y + i)));
+  const int64_t rest = n - i;
+  if (rest > 0) store_part(y + i, fma(factor, load_part(x + i, rest), load_part(y + i, rest)), rest);
+}
+
+// (a, b) -> (a c - b s, a s + b c), every product rounded before the sum.
+void rope_half(float* x, const float* cos, const float* sin, int64_t dim) {
+  const int64_t half = dim / 2;
+  float* y = x + half;
+  for (int64_t i = 0; i < half; i += 16) {
+    const int64_t n = half - i;
+    const F32x16 a = load_part(x + i, n), b = load_part(y + i, n);
+    const F32x16 c = load_part(cos + i, n), s = load_part(sin + i, n);
+    store_part(x + i, sub(mul(a, c), mul(b, s)), n);
+    store_part(y + i, add(mul(a, s), mul(b, c)), n);
+  }
+}
+
+// Two neighbouring lanes a pair need no vector of their own: the compiler interleaves this loop as well as a
+// hand would.
+void rope_pairs(float* x, const float* cos, const float* sin, int64_t dim) {
+  for (int64_t i = 0; i < dim / 2; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    x[2 * i] = a * cos[i] - b * sin[i];
+    x[2 * i + 1] = a * sin[i] + b * cos[i];
+  }
+}
+
+void softmax(float* x, int64_t n) {
+  if (n <= 0) return;
+  const F32x16 least = broadcast(-std::numeric_limits<float>::infinity());
+  F32x16 top = least;
+  for (int64_t i = 0; i < n; i += 16)
+    top = max(top, select(first_lanes(n - i), load_part(x + i, n - i), least));
+  const F32x16 top_everywhere = broadcast(reduce_max(top));
+  F32x16 sum = broadcast(0.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const F32x16 p = exp_approx(sub(load_part(x + i, n - i), top_everywhere));
+    store_part(x + i, p, n - i);
+    sum = add(sum, select(first_lanes(n - i), p, broadcast(0.0f)));
+  }
+  const F32x16 inverse = broadcast(1.0f / reduce_add(sum));
+  for (int64_t i = 0; i < n; i += 16) store_part(x + i, mul(load_part(x + i, n - i), inverse), n - i);
+}
+
+constexpr ElementwiseKernels elementwise_table(Isa isa) {
+  return {isa, rms_norm, silu_mul, add_rows, axpy, rope_half, rope_pairs, softmax};
+}
+
+}  // namespace
+}  // namespace fettle

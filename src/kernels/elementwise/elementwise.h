@@ -1,0 +1,35 @@
+// Row-wise operations between the linears. Every function works on one row and depends on nothing else, with
+// one fixed order of operations per instruction set family: sums over a row are kept in 16 lanes (lane i sums
+// elements i, i+16, ...), the lanes then added as a balanced tree; exp is exp_approx of vec16.h. So all
+// instruction sets, ref.cc included, give equal bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/cpu_features.h"
+
+namespace fettle {
+
+struct ElementwiseKernels {
+  Isa isa;
+  // out[d] = x[d] / sqrt(mean(x^2) + eps) * weight[d]   (Zhang & Sennrich 2019)
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t d, float* out);
+  // out[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + exp(-z))
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  // out[i] = a[i] + b[i];  out may be a
+  void (*add)(const float* a, const float* b, int64_t n, float* out);
+  // y[i] += s * x[i]
+  void (*axpy)(float s, const float* x, int64_t n, float* y);
+  // Half-split rotary embedding of one head in place: pairs (x[i], x[i + dim/2]), i < dim/2; cos/sin tables
+  // of the position.
+  void (*rope_half)(float* x, const float* cos, const float* sin, int64_t dim);
+  // Interleaved: pairs (x[2i], x[2i+1]).
+  void (*rope_pairs)(float* x, const float* cos, const float* sin, int64_t dim);
+  // x[n] -> probabilities in place, max-subtracted, fp32.
+  void (*softmax)(float* x, int64_t n);
+};
+const ElementwiseKernels& find_elementwise_kernels(Isa isa);  // the best at or below isa
+std::span<const ElementwiseKernels> elementwise_kernels();    // all, best first
+
+}  // namespace fettle

@@ -1,0 +1,53 @@
+// What the kernels of int8.h, i8c.h and floats.h share: the unrolling pragma, the parts of the scratch block, and what becomes of a
+// finished sum: bias, accumulation, the edge of y.
+#pragma once
+
+#if defined(__clang__)
+#define FETTLE_UNROLL _Pragma("unroll")
+#else
+#define FETTLE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace fettle::linear {
+namespace {
+
+// Hands out the parts of one block.
+class Carver {
+ public:
+  explicit Carver(std::byte* begin) : next_(begin) {}
+  template <typename T>
+  T* take(int64_t count) {
+    T* part = reinterpret_cast<T*>(next_);
+    next_ += bytes_of<T>(count);
+    return part;
+  }
+  template <typename T>
+  static int64_t bytes_of(int64_t count) {
+    return (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+  }
+
+ private:
+  std::byte* next_;
+};
+
+// With many tokens y is larger than L2, and a tile touches one line of each row: ask for them while the last panel is multiplied.
+FETTLE_INLINE void prefetch_output(const LinearArgs& args, int64_t tile, int64_t tiles, int64_t first, int64_t tokens) {
+  for (int64_t t = first; t < first + tokens; ++t)
+    for (int64_t m = tile; m < tile + tiles; ++m) __builtin_prefetch(args.y + t * args.ldy + m * kTileRows, 1);
+}
+
+// sum: y of the 16 rows of `tile`, token t.
+FETTLE_INLINE void store_output(const LinearArgs& args, int64_t tile, int64_t t, Floats sum) {
+  const int64_t row = tile * kTileRows, count = args.n - row;
+  float* y = args.y + t * args.ldy + row;
+  if (count >= kTileRows) {
+    if (args.bias != nullptr) sum = add(sum, load_floats(args.bias + row));
+    store_floats(y, args.accumulate ? add(load_floats(y), sum) : sum);
+  } else {
+    if (args.bias != nullptr) sum = add(sum, load_part(args.bias + row, count));
+    store_part(y, args.accumulate ? add(load_part(y, count), sum) : sum, count);
+  }
+}
+
+}  // namespace
+}  // namespace fettle::linear

@@ -1,0 +1,230 @@
+#include "quality/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/file.h"
+#include "base/progress.h"
+
+namespace fettle {
+
+namespace {
+
+// The residual stream after each layer: the last value that belongs to the layer.
+std::vector<ValueId> layer_outputs(const Graph& graph) {
+  std::vector<ValueId> out(static_cast<size_t>(graph.layers), -1);
+  for (size_t i = 0; i < graph.nodes.size(); ++i)
+    if (graph.nodes[i].layer >= 0) out[static_cast<size_t>(graph.nodes[i].layer)] = static_cast<ValueId>(i);
+  return out;
+}
+
+// Remembers the source's hidden states of one step, then adds up how far the adapted model's are from them.
+class LayerErrors {
+ public:
+  LayerErrors(Executor& source, Executor& adapted)
+      : source_layers_(layer_outputs(source.graph())), adapted_layers_(layer_outputs(adapted.graph())) {
+    const size_t layers = std::min(source_layers_.size(), adapted_layers_.size());
+    states_.resize(layers);
+    error_.assign(layers, 0.0);
+    norm_.assign(layers, 0.0);
+    source.observe(source_layers_, [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+      std::vector<float>& state = states_[index(source_layers_, id)];
+      state.resize(static_cast<size_t>(rows * cols));
+      for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ld, cols, state.data() + r * cols);
+    });
+    adapted.observe(adapted_layers_, [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+      const size_t layer = index(adapted_layers_, id);
+      const std::vector<float>& state = states_[layer];
+      if (static_cast<int64_t>(state.size()) != rows * cols) return;
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) {
+          const double s = state[static_cast<size_t>(r * cols + c)], d = x[r * ld + c] - s;
+          error_[layer] += d * d;
+          norm_[layer] += s * s;
+        }
+    });
+  }
+
+  std::vector<LayerError> finish(Executor& source, Executor& adapted) {
+    source.observe({}, nullptr);
+    adapted.observe({}, nullptr);
+    std::vector<LayerError> out;
+    for (size_t i = 0; i < error_.size(); ++i)
+      out.push_back({static_cast<int64_t>(i), norm_[i] > 0 ? std::sqrt(error_[i] / norm_[i]) : 0});
+    return out;
+  }
+
+ private:
+  static size_t index(const std::vector<ValueId>& layers, ValueId id) {
+    return static_cast<size_t>(std::find(layers.begin(), layers.end(), id) - layers.begin());
+  }
+  std::vector<ValueId> source_layers_, adapted_layers_;
+  std::vector<std::vector<float>> states_;
+  std::vector<double> error_, norm_;
+};
+
+// Frees a sequence's blocks however the function ends.
+class HeldSequence {
+ public:
+  explicit HeldSequence(Executor& executor) : executor_(executor) {}
+  ~HeldSequence() { executor_.cache().release(sequence); }
+  Sequence sequence;
+
+ private:
+  Executor& executor_;
+};
+
+constexpr int64_t kChunk = 64;
+
+Result<std::vector<PositionScore>> compare_window(Executor& source, Executor& adapted, const TokenWindow& window, int64_t first_scored) {
+  HeldSequence in_source(source), in_adapted(adapted);
+  const int64_t vocab = source.graph().vocab, length = static_cast<int64_t>(window.size());
+  std::vector<PositionScore> scores(static_cast<size_t>(std::max<int64_t>(0, length - first_scored)));
+  for (int64_t at = 0; at < length; at += kChunk) {
+    const int64_t n = std::min(kChunk, length - at);
+    const std::span<const int32_t> tokens(window.data() + at, static_cast<size_t>(n));
+    const SequenceInput a{&in_source.sequence, tokens, Logits::kAll}, b{&in_adapted.sequence, tokens, Logits::kAll};
+    TRY(const auto expected, source.forward({&a, 1}));
+    TRY(const auto found, adapted.forward({&b, 1}));
+    source.pool().for_each(n, [&](int64_t i) {
+      const int64_t position = at + i;
+      if (position < first_scored) return;
+      const int32_t next = position + 1 < length ? window[static_cast<size_t>(position + 1)] : -1;
+      const auto row = [&](std::span<const float> logits) { return logits.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab)); };
+      scores[static_cast<size_t>(position - first_scored)] = score_position(row(expected), row(found), next);
+    });
+  }
+  return scores;
+}
+
+std::string trimmed(std::string_view text) {
+  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return std::string(text);
+}
+
+}  // namespace
+
+Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const std::string& text, int64_t size) {
+  TRY(const std::vector<int32_t> ids, tokenizer.encode(text, false));
+  std::vector<TokenWindow> windows;
+  for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(size))
+    windows.emplace_back(ids.begin() + static_cast<int64_t>(at), ids.begin() + static_cast<int64_t>(std::min(ids.size(), at + static_cast<size_t>(size))));
+  if (windows.empty()) return bad_input("the evaluation text holds no tokens");
+  return windows;
+}
+
+Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows, int64_t first_scored,
+                           const std::string& label) {
+  if (source.graph().vocab != adapted.graph().vocab)
+    return bad_input("the vocabularies differ: {} and {}; these models cannot be compared token by token", source.graph().vocab, adapted.graph().vocab);
+  uint64_t total = 0;
+  for (const TokenWindow& w : windows) total += w.size();
+  Progress progress(label, total);
+  LayerErrors layers(source, adapted);
+  Comparison comparison;
+  for (const TokenWindow& window : windows) {
+    TRY(auto scores, compare_window(source, adapted, window, first_scored));
+    comparison.scores.push_back(std::move(scores));
+    progress.add(window.size());
+  }
+  comparison.by_layer = layers.finish(source, adapted);
+  return comparison;
+}
+
+Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span<const TokenWindow> prompts, int64_t new_tokens,
+                                                   std::span<const int32_t> end_tokens, const std::string& label) {
+  const int64_t vocab = executor.graph().vocab;
+  std::vector<TokenWindow> out(prompts.begin(), prompts.end());
+  std::vector<std::unique_ptr<HeldSequence>> held;
+  std::vector<bool> ended(prompts.size(), false);
+  const auto draw = [&](size_t i, const float* logits) {
+    const int32_t id = static_cast<int32_t>(std::max_element(logits, logits + vocab) - logits);
+    if (std::find(end_tokens.begin(), end_tokens.end(), id) != end_tokens.end()) ended[i] = true;
+    else out[i].push_back(id);
+  };
+  Progress progress(label, static_cast<uint64_t>(new_tokens) * prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    held.push_back(std::make_unique<HeldSequence>(executor));
+    TRY(const auto logits, executor.feed(held[i]->sequence, prompts[i], kChunk));
+    draw(i, logits.data());
+  }
+  for (int64_t step = 1; step < new_tokens; ++step) {
+    std::vector<SequenceInput> batch;
+    std::vector<size_t> members;
+    for (size_t i = 0; i < prompts.size(); ++i)
+      if (!ended[i]) {
+        batch.push_back({&held[i]->sequence, {&out[i].back(), 1}, Logits::kLast});
+        members.push_back(i);
+      }
+    if (batch.empty()) break;
+    TRY(const auto logits, executor.forward(batch));
+    for (size_t b = 0; b < members.size(); ++b) draw(members[b], logits.data() + static_cast<int64_t>(b) * vocab);
+    progress.add(members.size());
+  }
+  return out;
+}
+
+Certificate::GreedyPrefix greedy_prefix(std::span<const TokenWindow> source, std::span<const TokenWindow> adapted, int64_t of) {
+  double equal = 0;
+  for (size_t i = 0; i < source.size(); ++i) {
+    const auto [a, b] = std::mismatch(source[i].begin(), source[i].end(), adapted[i].begin(), adapted[i].end());
+    (void)b;
+    equal += static_cast<double>(a - source[i].begin());
+  }
+  return {source.empty() ? 0 : equal / static_cast<double>(source.size()), of};
+}
+
+Result<std::vector<TaskItem>> read_tasks(const std::string& path) {
+  TRY(const std::string text, read_file(path));
+  std::vector<TaskItem> items;
+  int line = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view content = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    ++line;
+    if (trimmed(content).empty()) continue;
+    const std::string where = fmt::format("{}: line {}", path, line);
+    TRY(const Json json, parse_json(content, where));
+    const JsonReader in(json, where);
+    TaskItem item;
+    TRY(item.task, in.string("task"));
+    TRY(item.prompt, in.string("prompt"));
+    TRY(item.answer, in.string("answer"));
+    items.push_back(std::move(item));
+  }
+  if (items.empty()) return bad_input("{}: holds no tasks", path);
+  return items;
+}
+
+Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat, std::span<const TaskItem> items,
+                               int64_t max_tokens, const std::string& label) {
+  constexpr size_t kBatch = 16;
+  TaskMarks marks;
+  const auto ends = tokenizer.end_tokens();
+  Progress progress(label, items.size());
+  for (size_t at = 0; at < items.size(); at += kBatch) {
+    const auto batch = items.subspan(at, std::min(kBatch, items.size() - at));
+    std::vector<TokenWindow> prompts;
+    for (const TaskItem& item : batch) {
+      TRY(const std::string prompt, chat.render({{"messages", {{{"role", "user"}, {"content", item.prompt}}}}}, true));
+      TRY(prompts.emplace_back(), tokenizer.encode(prompt, false));
+    }
+    TRY(const auto replies, continue_greedily(executor, prompts, max_tokens, ends, ""));
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const std::vector<int32_t> reply(replies[i].begin() + static_cast<int64_t>(prompts[i].size()), replies[i].end());
+      TRY(const std::string text, tokenizer.decode(reply, true));
+      const size_t end = text.rfind("</think>");
+      const std::string answer = trimmed(end == std::string::npos ? text : std::string_view(text).substr(end + 8));
+      auto& [right, asked] = marks.right_of[batch[i].task];
+      right += answer == trimmed(batch[i].answer);
+      ++asked;
+    }
+    progress.add(batch.size());
+  }
+  return marks;
+}
+
+}  // namespace fettle

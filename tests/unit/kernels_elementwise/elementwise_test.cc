@@ -1,0 +1,218 @@
+// Row-wise operations: against the formulas in double, and bit for bit across the instruction sets of this
+// machine.
+#include "kernels/elementwise/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace fettle {
+namespace {
+
+std::vector<const ElementwiseKernels*> runnable() {
+  std::vector<const ElementwiseKernels*> kernels;
+  for (const ElementwiseKernels& k : elementwise_kernels())
+    if (k.isa <= detect_isa()) kernels.push_back(&k);
+  return kernels;
+}
+
+std::vector<float> random_row(int64_t n, uint32_t seed, float spread = 3.0f) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, spread);
+  std::vector<float> row(static_cast<size_t>(n));
+  for (float& x : row) x = normal(generator);
+  return row;
+}
+
+std::vector<int64_t> lengths() {
+  std::vector<int64_t> all;
+  for (int64_t n = 1; n <= 40; ++n) all.push_back(n);
+  for (const int64_t n : {63, 64, 576, 1536, 4099, 50001}) all.push_back(n);
+  return all;
+}
+
+// One operation as a function of a length: everything it writes, guard elements behind its end included.
+using Operation = std::vector<float> (*)(const ElementwiseKernels&, int64_t n);
+constexpr float kGuard = 12345.0f;
+constexpr int64_t kGuards = 20;
+
+std::vector<float> guarded(std::vector<float> row) {
+  row.resize(row.size() + kGuards, kGuard);
+  return row;
+}
+
+const struct {
+  const char* name;
+  Operation run;
+} kOperations[] = {
+    {"rms_norm",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(n, 9));
+       k.rms_norm(random_row(n, 1).data(), random_row(n, 2).data(), 1e-5f, n, out.data());
+       return out;
+     }},
+    {"silu_mul",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(n, 9));
+       k.silu_mul(random_row(n, 1, 30.0f).data(), random_row(n, 2).data(), n, out.data());
+       return out;
+     }},
+    {"add",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(n, 1));
+       k.add(out.data(), random_row(n, 2).data(), n, out.data());
+       return out;
+     }},
+    {"axpy",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(n, 1));
+       k.axpy(-0.37f, random_row(n, 2).data(), n, out.data());
+       return out;
+     }},
+    {"rope_half",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(2 * n, 1));
+       k.rope_half(out.data(), random_row(n, 2).data(), random_row(n, 3).data(), 2 * n);
+       return out;
+     }},
+    {"rope_pairs",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(2 * n, 1));
+       k.rope_pairs(out.data(), random_row(n, 2).data(), random_row(n, 3).data(), 2 * n);
+       return out;
+     }},
+    {"softmax",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(n, 1, 20.0f));
+       k.softmax(out.data(), n);
+       return out;
+     }},
+};
+
+TEST(Elementwise, EveryInstructionSetGivesTheBitsOfTheReference) {
+  const ElementwiseKernels& ref = find_elementwise_kernels(Isa::kScalar);
+  ASSERT_EQ(ref.isa, Isa::kScalar);
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const auto& operation : kOperations)
+      for (const int64_t n : lengths()) {
+        const std::vector<float> expected = operation.run(ref, n), found = operation.run(*kernels, n);
+        ASSERT_EQ(expected.size(), found.size());
+        for (size_t i = 0; i < found.size(); ++i)
+          ASSERT_EQ(std::bit_cast<uint32_t>(expected[i]), std::bit_cast<uint32_t>(found[i]))
+              << isa_name(kernels->isa) << " " << operation.name << " n=" << n << " i=" << i << ": "
+              << expected[i] << " and " << found[i];
+      }
+}
+
+TEST(Elementwise, NothingBehindTheEndIsWritten) {
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const auto& operation : kOperations)
+      for (const int64_t n : lengths()) {
+        const std::vector<float> found = operation.run(*kernels, n);
+        for (int64_t i = 0; i < kGuards; ++i)
+          ASSERT_EQ(found[found.size() - 1 - i], kGuard) << isa_name(kernels->isa) << operation.name << n;
+      }
+}
+
+TEST(Elementwise, RmsNormIsTheFormula) {
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const int64_t d : lengths()) {
+      const std::vector<float> x = random_row(d, 1), weight = random_row(d, 2);
+      std::vector<float> out(x.size());
+      kernels->rms_norm(x.data(), weight.data(), 1e-5f, d, out.data());
+      double squares = 0.0;
+      for (const float value : x) squares += static_cast<double>(value) * value;
+      const double root = std::sqrt(squares / static_cast<double>(d) + 1e-5);
+      for (size_t i = 0; i < x.size(); ++i)
+        ASSERT_NEAR(out[i], x[i] / root * weight[i], 1e-6 * std::abs(x[i] / root * weight[i]) + 1e-12);
+    }
+}
+
+TEST(Elementwise, SiluMulIsTheFormulaAndFiniteEverywhere) {
+  for (const ElementwiseKernels* kernels : runnable()) {
+    std::vector<float> gate = random_row(1000, 1, 10.0f);
+    for (const float z : {0.0f, -0.0f, 88.0f, -88.0f, 104.0f, -104.0f, 3e38f, -3e38f, 1e-40f})
+      gate.push_back(z);
+    const std::vector<float> up(gate.size(), 2.0f);
+    std::vector<float> out(gate.size());
+    kernels->silu_mul(gate.data(), up.data(), static_cast<int64_t>(gate.size()), out.data());
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double z = gate[i], expected = 2.0 * z / (1.0 + std::exp(-z));
+      if (std::abs(z) < 85.0) {
+        ASSERT_NEAR(out[i], expected, 1e-6 * std::abs(expected)) << z;
+      } else if (z > 0.0 && z < 1e38) {
+        ASSERT_FLOAT_EQ(out[i], 2.0f * gate[i]);
+      } else if (z < 0.0) {
+        ASSERT_TRUE(std::abs(out[i]) < 1e-30 || z < -1e30) << z << " " << out[i];
+      }
+      ASSERT_FALSE(std::isnan(out[i])) << z;
+    }
+  }
+}
+
+TEST(Elementwise, RopeTurnsByTheAngle) {
+  constexpr int64_t kDim = 64;
+  for (const ElementwiseKernels* kernels : runnable()) {
+    std::vector<float> cos(kDim / 2), sin(kDim / 2);
+    for (int64_t i = 0; i < kDim / 2; ++i) {
+      const double angle = 17.0 * std::pow(10000.0, -2.0 * static_cast<double>(i) / kDim);
+      cos[i] = static_cast<float>(std::cos(angle));
+      sin[i] = static_cast<float>(std::sin(angle));
+    }
+    const std::vector<float> x = random_row(kDim, 3);
+    std::vector<float> half = x, pairs = x;
+    kernels->rope_half(half.data(), cos.data(), sin.data(), kDim);
+    kernels->rope_pairs(pairs.data(), cos.data(), sin.data(), kDim);
+    for (int64_t i = 0; i < kDim / 2; ++i) {
+      const int64_t j = i + kDim / 2;
+      ASSERT_NEAR(half[i], double{x[i]} * cos[i] - double{x[j]} * sin[i], 2e-6);
+      ASSERT_NEAR(half[j], double{x[i]} * sin[i] + double{x[j]} * cos[i], 2e-6);
+      ASSERT_NEAR(pairs[2 * i], double{x[2 * i]} * cos[i] - double{x[2 * i + 1]} * sin[i], 2e-6);
+      ASSERT_NEAR(pairs[2 * i + 1], double{x[2 * i]} * sin[i] + double{x[2 * i + 1]} * cos[i], 2e-6);
+    }
+  }
+}
+
+TEST(Elementwise, SoftmaxIsTheFormulaForAnyOffset) {
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const int64_t n : lengths())
+      for (const float offset : {0.0f, -1e4f, 1e30f}) {
+        std::vector<float> x = random_row(n, 5, 4.0f);
+        for (float& value : x) value += offset;
+        double top = -std::numeric_limits<double>::infinity(), sum = 0.0;
+        for (const float value : x) top = std::max(top, double{value});
+        for (const float value : x) sum += std::exp(value - top);
+        std::vector<float> p = x;
+        kernels->softmax(p.data(), n);
+        for (size_t i = 0; i < x.size(); ++i)
+          ASSERT_NEAR(p[i], std::exp(x[i] - top) / sum, 1e-5 * std::exp(x[i] - top) / sum + 1e-30);
+      }
+}
+
+TEST(Elementwise, SoftmaxGivesMinusInfinityNothing) {
+  const float least = -std::numeric_limits<float>::infinity();
+  for (const ElementwiseKernels* kernels : runnable()) {
+    float x[3] = {least, 2.0f, least};
+    kernels->softmax(x, 3);
+    EXPECT_EQ(x[0], 0.0f);
+    EXPECT_EQ(x[1], 1.0f);
+    EXPECT_EQ(x[2], 0.0f);
+  }
+}
+
+TEST(Elementwise, TheBestAtOrBelowALevelIsFound) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16}) {
+    const ElementwiseKernels& found = find_elementwise_kernels(isa);
+    EXPECT_LE(found.isa, isa);
+    for (const ElementwiseKernels& other : elementwise_kernels())
+      EXPECT_FALSE(other.isa <= isa && other.isa > found.isa);
+  }
+}
+
+}  // namespace
+}  // namespace fettle
