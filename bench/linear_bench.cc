@@ -1,7 +1,9 @@
-// Linear kernels against this machine's limits, measured in the same run: GB/s of weights for one token, Gop/s for more.
+// Linear kernels against this machine's limits, measured in the same run: GB/s of weights for one token,
+// Gop/s for more.
 //   linear_bench [--threads N] [--n N] [--k K] [--only TEXT] [--isa NAME] [--ms MILLISECONDS]
 // With --threads 1, times are processor time, so a busy machine disturbs them less.
-// Weights for one token are 256 MiB, so that they come from memory; for more tokens they are one matrix [n, k].
+// Weights for one token are 256 MiB, so that they come from memory; for more tokens they are one matrix [n,
+// k].
 #include <fmt/core.h>
 #include <sys/mman.h>
 
@@ -71,7 +73,8 @@ class Buffer {
   void* base_;
 };
 
-// Bytes that are ordinary numbers however they are read: no f16, bf16 or fp32 of them is subnormal, infinite or NaN.
+// Bytes that are ordinary numbers however they are read: no f16, bf16 or fp32 of them is subnormal, infinite
+// or NaN.
 void fill_weights(std::byte* p, int64_t bytes) {
   uint32_t state = 12345;
   for (int64_t i = 0; i < bytes; ++i) {
@@ -136,16 +139,18 @@ Limits probe(const Options& options, ThreadPool& pool, const std::byte* stream) 
   const double chains = 1.0 * kChains * static_cast<double>(kProbeSteps) * pool.size() * 1e-9;
   Limits limits;
   if (options.isa >= Isa::kAvx512Vnni)
-    limits.int8_gops = 128 * chains / best_s(options, options.seconds, [&] { pool.run([](int) { probe_vpdpbusd(); }); });
+    limits.int8_gops =
+        128 * chains / best_s(options, options.seconds, [&] { pool.run([](int) { probe_vpdpbusd(); }); });
   if (options.isa >= Isa::kAvx512Bf16)
-    limits.bf16_gflops = 64 * chains / best_s(options, options.seconds, [&] { pool.run([](int) { probe_vdpbf16ps(); }); });
+    limits.bf16_gflops =
+        64 * chains / best_s(options, options.seconds, [&] { pool.run([](int) { probe_vdpbf16ps(); }); });
   if (options.isa >= Isa::kAvx512)
     limits.read_gbs = 1e-9 * kStream / best_s(options, options.seconds * 3, [&] {
-      pool.run([&](int worker) {
-        const Slice s = slice_of(kStream, worker, pool.size(), 4096);
-        read_all(stream + s.begin, s.end - s.begin);
-      });
-    });
+                        pool.run([&](int worker) {
+                          const Slice s = slice_of(kStream, worker, pool.size(), 4096);
+                          read_all(stream + s.begin, s.end - s.begin);
+                        });
+                      });
   return limits;
 }
 
@@ -165,7 +170,8 @@ void bench(const Options& options, ThreadPool& pool, const LinearKernel& kernel,
   constexpr int64_t kTokens[] = {2, 4, 8, 16, 32, 64, 256, 512};
   const int64_t k = options.k, tile_bytes = packed_tile_bytes(kernel.scheme, k);
   const int64_t long_n = kStream / tile_bytes * kTileRows;
-  std::vector<float> row(static_cast<size_t>(k)), y(static_cast<size_t>(std::max(4 * long_n, options.n * 512)));
+  std::vector<float> row(static_cast<size_t>(k)),
+      y(static_cast<size_t>(std::max(4 * long_n, options.n * 512)));
   for (size_t i = 0; i < row.size(); ++i) row[i] = static_cast<float>(i * 7919 % 1000) - 499.5f;
   Buffer x(activation_bytes(kernel.activation, 512, k));
   const auto fill = [&](int64_t t) {
@@ -214,10 +220,12 @@ int run(const Options& options) {
   Buffer stream(kStream);
   fill_weights(stream.data(), kStream);
   fmt::print("threads {}, n {}, k {}, {}\n", pool.size(), options.n, options.k, isa_name(options.isa));
-  fmt::print("{:<28} {:>12}  {:>10}   t=2 4 8 16 32 64 256 512: Gop/s   | limits: read, vpdpbusd, vdpbf16ps\n", "kernel",
-             "t=1", "");
+  fmt::print(
+      "{:<28} {:>12}  {:>10}   t=2 4 8 16 32 64 256 512: Gop/s   | limits: read, vpdpbusd, vdpbf16ps\n",
+      "kernel", "t=1", "");
   for (const LinearKernel& kernel : linear_kernels()) {
-    if (kernel.isa > options.isa || kernel.isa == Isa::kScalar || !row_fits(kernel.scheme, options.k)) continue;
+    if (kernel.isa > options.isa || kernel.isa == Isa::kScalar || !row_fits(kernel.scheme, options.k))
+      continue;
     if (kernel.name.find(options.only) == std::string_view::npos) continue;
     bench(options, pool, kernel, stream.data());
   }

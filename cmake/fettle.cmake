@@ -16,8 +16,10 @@ find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(OpenSSL REQUIRED)
 
-# -Wno-restrict: GCC 12 warns falsely about std::string concatenation (its bug 105329).
-add_compile_options(-Wall -Wextra -Werror -Wno-psabi -Wno-restrict -ffp-contract=off -fno-math-errno)
+add_compile_options(-Wall -Wextra -Werror -Wno-psabi -ffp-contract=off -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-Wno-restrict)  # GCC 12 warns falsely about std::string concatenation (its bug 105329)
+endif()
 if(FETTLE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -g)
   add_link_options(-fsanitize=address,undefined)

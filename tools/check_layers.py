@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Who may include whom. Reads the #include lines under src/ and fails on an edge that the design forbids.
 
-A folder may include itself, the folders in its line of FOLDERS, and what those may. An entry with a slash is one file (or
-a pattern of files) of a folder that is otherwise closed.
+A folder may include itself, the folders in its line of FOLDERS, and what those may. An entry with a slash is
+one file (or a pattern of files) of a folder that is otherwise closed.
 """
 
 import re
@@ -70,7 +70,9 @@ SYSTEM_FOLDERS = {"sys", "arpa", "netinet", "net", "linux", "asm", "experimental
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 ISA_TEST = re.compile(
-    r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b.*\b(__(?:AVX|SSE|FMA|ARM|aarch64|arm|x86_64|i386|CUDA|HIP)\w*)", re.MULTILINE
+    r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b.*"
+    r"\b(__(?:AVX|SSE|FMA|ARM|aarch64|arm|x86_64|i386|CUDA|HIP)\w*)",
+    re.MULTILINE,
 )
 
 
@@ -106,16 +108,22 @@ def check_folder_edges(src: Path, tree: dict[str, list]) -> list[str]:
     for place, found in tree.items():
         folder = place.split("/")[0]
         if folder not in FOLDERS:
-            problems.append(f"src/{place}: folder `{folder}` is unknown; give it a line in FOLDERS of tools/check_layers.py")
+            problems.append(
+                f"src/{place}: folder `{folder}` is unknown; add it to FOLDERS of tools/check_layers.py"
+            )
             continue
         may = expand(folder)
         for line, quote, header in found:
             if quote == "<" or library_of(header):
                 continue
             if not (src / header).is_file():
-                problems.append(f'src/{place}:{line}: "{header}" is no file under src/; write "folder/file.h"')
+                problems.append(
+                    f'src/{place}:{line}: "{header}" is no file under src/; write "folder/file.h"'
+                )
             elif not allowed(header, may):
-                problems.append(f"src/{place}:{line}: {folder} may not include {header} (it may: {' '.join(sorted(may))})")
+                problems.append(
+                    f"src/{place}:{line}: {folder} may not include {header} (it may: {' '.join(sorted(may))})"
+                )
     return problems
 
 
@@ -129,7 +137,9 @@ def check_library_edges(tree: dict[str, list]) -> list[str]:
                 if homes != ["*"] and not allowed(place, homes):
                     problems.append(f"src/{place}:{line}: <{header}> belongs to {', '.join(homes)} only")
             elif quote == "<" and "/" in header and header.split("/")[0] not in SYSTEM_FOLDERS:
-                problems.append(f"src/{place}:{line}: <{header}> is a library without an owner; see docs/dependencies.md")
+                problems.append(
+                    f"src/{place}:{line}: <{header}> is a library without an owner; see docs/dependencies.md"
+                )
     return problems
 
 
@@ -152,7 +162,9 @@ def check_serving(tree: dict[str, list]) -> list[str]:
         closed = CLOSED_TO_SERVING.get(place.split("/")[0], "").split()
         for header, through in reach(place, tree).items() if closed else ():
             if header.split("/")[0] in closed and through.split("/")[0] not in closed:
-                problems.append(f"src/{place}: reaches {header} through {through}; serving reads only a packed artifact")
+                problems.append(
+                    f"src/{place}: reaches {header} through {through}; serving reads only a packed artifact"
+                )
     return problems
 
 
@@ -164,7 +176,9 @@ def check_isa_tests(src: Path, tree: dict[str, list]) -> list[str]:
         text = repo.text_of(src / place)
         for m in ISA_TEST.finditer(text):
             line = text.count("\n", 0, m.start()) + 1
-            problems.append(f"src/{place}:{line}: #if on {m[1]}; instruction sets are the business of device and kernels")
+            problems.append(
+                f"src/{place}:{line}: #if on {m[1]}; instruction sets are the business of device and kernels"
+            )
     return problems
 
 

@@ -19,10 +19,19 @@ CLANG_FORMAT = "clang-format-14"
 # What ties the checkout to one machine or network. Written so that this file does not match itself.
 FORBIDDEN = [
     (re.compile(r"(?<![\w.-])/(?:wor[k]|roo[t]|hom[e]/\w+|User[s]/\w+)/"), "a path of one machine"),
-    (re.compile(r"https?://(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d"), "an address of a private network"),
+    (
+        re.compile(r"https?://(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d"),
+        "an address of a private network",
+    ),
     (re.compile(r"https?://[\w.-]+\.(?:interna[l]|loca[l]|la[n]|cor[p])\b"), "a host of a private network"),
-    (re.compile(r"(?i)\bartifactor[y]|\bnexu[s]/repository|index-ur[l]"), "a package registry of one network"),
-    (re.compile(r"https?://(?:\w+\.)?(?:pypi\.or[g]|pythonhosted\.or[g]|npmjs\.or[g]|crates\.i[o])"), "a package registry"),
+    (
+        re.compile(r"(?i)\bartifactor[y]|\bnexu[s]/repository|index-ur[l]"),
+        "a package registry of one network",
+    ),
+    (
+        re.compile(r"https?://(?:\w+\.)?(?:pypi\.or[g]|pythonhosted\.or[g]|npmjs\.or[g]|crates\.i[o])"),
+        "a package registry",
+    ),
     (re.compile(r"\bDISABLE[D]_\w"), "a test that is switched off: use GTEST_SKIP() << reason"),
 ]
 # Lock files name the public registries by nature; any other host in them is somebody's mirror.
@@ -73,15 +82,21 @@ def check_format(root: Path, sources: list[Path]) -> repo.Check:
     problems = []
     for start in range(0, len(sources), 50):
         some = [str(p.relative_to(root)) for p in sources[start : start + 50]]
-        done = subprocess.run([CLANG_FORMAT, "--dry-run", "-Werror", *some], cwd=root, capture_output=True, text=True)
+        done = subprocess.run(
+            [CLANG_FORMAT, "--dry-run", "-Werror", *some], cwd=root, capture_output=True, text=True
+        )
         if done.returncode:
-            problems += sorted({line.split(":")[0] for line in done.stderr.splitlines() if ": error:" in line})
+            problems += sorted(
+                {line.split(":")[0] for line in done.stderr.splitlines() if ": error:" in line}
+            )
     return repo.Check("C++ is formatted", [f"{name}: not formatted; run ./dev fmt" for name in problems])
 
 
 def formatted_sources(root: Path) -> list[Path]:
     """Lists (.inc) are tables and keep their columns."""
-    return [p for p in repo.cpp_sources(root) if p.suffix != ".inc" and "data" not in p.relative_to(root).parts]
+    return [
+        p for p in repo.cpp_sources(root) if p.suffix != ".inc" and "data" not in p.relative_to(root).parts
+    ]
 
 
 def run_checks(root: Path) -> list[repo.Check]:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """clang-tidy on every source under src/ that changed since it was last found clean.
 
-"Changed" is the hash of the file, of every header of ours it includes, of its compile command and of .clang-tidy; the
-hashes of clean files are kept as empty files in build/tidy-cache, so a warm run takes seconds.
+"Changed" is the hash of the file, of every header of ours it includes, of its compile command and of
+.clang-tidy; the hashes of clean files are kept as empty files in build/tidy-cache, so a warm run takes seconds.
 """
 
 import hashlib
@@ -50,14 +50,26 @@ def state_of(path: Path, command: str, root: Path, common: bytes) -> str:
 def tidy(path: Path, root: Path) -> list[str]:
     """What clang-tidy has to say about one source: its findings, or why it could not look."""
     # The commands are written for g++, some of whose warnings clang does not know.
-    command = [CLANG_TIDY, "--quiet", "--extra-arg=-Wno-unknown-warning-option", "-p", str(root / "build"), str(path)]
+    command = [
+        CLANG_TIDY,
+        "--quiet",
+        "--extra-arg=-Wno-unknown-warning-option",
+        "-p",
+        str(root / "build"),
+        str(path),
+    ]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, errors="replace", timeout=600)
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, errors="replace", timeout=600
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return [f"{path.relative_to(root)}: {error}"]
     found = [line.replace(f"{root}/", "") for line in done.stdout.splitlines() if FINDING.match(line)]
     if done.returncode and not found:
-        found = [f"{path.relative_to(root)}: {CLANG_TIDY} ended with {done.returncode}: {done.stderr.strip()[-500:]}"]
+        found = [
+            f"{path.relative_to(root)}: {CLANG_TIDY} ended with {done.returncode}:"
+            f" {done.stderr.strip()[-500:]}"
+        ]
     return found
 
 
@@ -77,7 +89,11 @@ def run_checks(root: Path, only: list[str] | None = None) -> repo.Check:
         common = common_state(root)
     except OSError as error:
         return repo.Check(name, [str(error)])
-    sources = [p for p in repo.cpp_sources(root, "src") if p in commands and (not only or p.relative_to(root).as_posix() in only)]
+    sources = [
+        p
+        for p in repo.cpp_sources(root, "src")
+        if p in commands and (not only or p.relative_to(root).as_posix() in only)
+    ]
     states = {p: state_of(p, commands[p], root, common) for p in sources}
     changed = [p for p in sources if not (cache / states[p]).exists()]
     start = time.monotonic()

@@ -41,7 +41,9 @@ def read_gtest(program: str, output: str, exit_status: int) -> list[Case]:
         elif running:
             said.append(line)
     if running:
-        cases.append(Case(f"{program}: {running}", FAILED, tail("\n".join(said)) + f"\n{how_it_ended(exit_status)}"))
+        cases.append(
+            Case(f"{program}: {running}", FAILED, tail("\n".join(said)) + f"\n{how_it_ended(exit_status)}")
+        )
     elif exit_status != 0 and not any(c.status == FAILED for c in cases):
         cases.append(Case(program, FAILED, f"{tail(output)}\n{how_it_ended(exit_status)}"))
     if not cases:
@@ -61,7 +63,7 @@ CASE_LINE = re.compile(r"^(ok|FAIL|skip) ([^:]+?)(?:: (.*))?$")
 
 
 def read_lines(program: str, output: str, exit_status: int) -> list[Case]:
-    """The cases of a script that prints `ok NAME`, `FAIL NAME: why` or `skip NAME: reason` (tests/e2e/README.md)."""
+    """The cases of a script that prints lines of `ok`, `FAIL` and `skip` (tests/e2e/README.md)."""
     cases = []
     before: list[str] = []
     for line in output.splitlines():
@@ -93,7 +95,11 @@ TIMED_OUT = -1000
 def how_it_ended(exit_status: int) -> str:
     if exit_status == TIMED_OUT:
         return "it ran out of time and was killed"
-    return f"it was killed by signal {-exit_status}" if exit_status < 0 else f"it ended with exit status {exit_status}"
+    return (
+        f"it was killed by signal {-exit_status}"
+        if exit_status < 0
+        else f"it ended with exit status {exit_status}"
+    )
 
 
 def indent(text: str) -> str:

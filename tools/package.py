@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """package.py PROGRAM OUT: OUT/fettle_VERSION_ARCH.deb and OUT/fettle-VERSION-ARCH.tar.gz.
 
-Both hold the program, the accelerators (targets/), the documents, the licences of every library inside the program, and
-the systemd unit. The same commit gives the same bytes.
+Both hold the program, the accelerators (targets/), the documents, the licences of every library inside the
+program, and the systemd unit. The same commit gives the same bytes.
 """
 
 import json
@@ -69,7 +69,8 @@ def copy_crate_licences(folder: Path) -> None:
         return
     arch = re.search(r"host: (\S+)", output_of("rustc", "-vV"))[1]
     listed = output_of(
-        "cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", arch, "--manifest-path", str(manifest)
+        "cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", arch,
+        "--manifest-path", str(manifest),
     )  # fmt: skip
     lines = []
     for crate in sorted(json.loads(listed)["packages"], key=lambda c: (c["name"], c["version"])):
@@ -88,7 +89,9 @@ def copy_licences(folder: Path) -> None:
     for package in BUILT_IN:
         text = Path("/usr/share/doc") / package / "copyright"
         if not text.is_file():
-            sys.exit(f"{text}: missing, but {package} is part of the program; install the package with its documents")
+            sys.exit(
+                f"{text}: missing, but {package} is part of the program; reinstall it with its documents"
+            )
         copy(text, folder / package)
     copy_crate_licences(folder)
 
@@ -132,7 +135,9 @@ def make_deb(staged: Path, program: Path, out: Path) -> Path:
     set_times(staged, source_date())
     deb = out / f"fettle_{version()}_{architecture}.deb"
     env = {**os.environ, "SOURCE_DATE_EPOCH": str(source_date())}
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", staged, deb], check=True, env=env, stdout=sys.stderr)
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", staged, deb], check=True, env=env, stdout=sys.stderr
+    )
     return deb
 
 

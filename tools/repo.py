@@ -24,15 +24,21 @@ def root_of(argument: str | None = None) -> Path:
 
 def files(root: Path) -> list[Path]:
     """Every file of the checkout that git would keep; without git, every file outside of build folders."""
-    listed = subprocess.run(["git", "-C", root, "ls-files", "-zco", "--exclude-standard"], capture_output=True)
+    listed = subprocess.run(
+        ["git", "-C", root, "ls-files", "-zco", "--exclude-standard"], capture_output=True
+    )
     if listed.returncode == 0 and listed.stdout:
         found = [root / name for name in listed.stdout.decode().split("\0") if name]
         return sorted(p for p in set(found) if p.is_file() and not p.is_symlink())
-    return sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink() and is_ours(p.relative_to(root)))
+    return sorted(
+        p for p in root.rglob("*") if p.is_file() and not p.is_symlink() and is_ours(p.relative_to(root))
+    )
 
 
 def is_ours(path: Path) -> bool:
-    return not any(part in NOT_OURS or part.startswith(("build-", ".git", ".cache")) for part in path.parts[:-1])
+    return not any(
+        part in NOT_OURS or part.startswith(("build-", ".git", ".cache")) for part in path.parts[:-1]
+    )
 
 
 def cpp_sources(root: Path, *folders: str) -> list[Path]:

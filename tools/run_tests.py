@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Builds and runs every test, counts test cases, and closes with "N passed, M failed".
 
-The parts, in order: checks (layers, style), unit (GoogleTest programs and replays of the fuzz corpus), tools (tests of the
-scripts), e2e (tests of build/fettle as a user runs it), fuzz (libFuzzer for some seconds a target), tidy (clang-tidy).
+The parts, in order: checks (layers, style), unit (GoogleTest programs and replays of the fuzz corpus), tools
+(tests of the scripts), e2e (build/fettle as a user runs it), fuzz (libFuzzer for some seconds a target), tidy
+(clang-tidy).
 """
 
 import argparse
@@ -46,7 +47,9 @@ def build(preset: str, targets: list[str]) -> list[Case]:
     say(f"  building {preset} {' '.join(targets)}")
     env = {**os.environ, "FETTLE_NINJA_FLAGS": "-k 0"}
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        done = subprocess.run(["./dev", "build", preset, *targets], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            ["./dev", "build", preset, *targets], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT
+        )
         log.seek(0)
         return [] if done.returncode == 0 else [Case(f"build/{preset}", FAILED, tail(log.read(), 80))]
 
@@ -64,19 +67,29 @@ def part_checks(_) -> list[Case]:
         for note in check.notes or []:
             say(f"  note {note}")
         say(f"  {'FAIL' if check.problems else 'ok  '} {check.name}")
-        cases.append(Case(f"checks: {check.name}", FAILED if check.problems else PASSED, "\n".join(check.problems)))
+        cases.append(
+            Case(f"checks: {check.name}", FAILED if check.problems else PASSED, "\n".join(check.problems))
+        )
     return cases
 
 
 def ctest_jobs(preset: str) -> list[Job]:
-    listed = subprocess.run(["ctest", "--show-only=json-v1"], cwd=build_dir(preset), capture_output=True, text=True)
+    listed = subprocess.run(
+        ["ctest", "--show-only=json-v1"], cwd=build_dir(preset), capture_output=True, text=True
+    )
     tests = json.loads(listed.stdout)["tests"] if listed.returncode == 0 else []
     jobs = []
     for test in tests:
         properties = {p["name"]: p["value"] for p in test.get("properties", [])}
         command = test.get("command") or [test["name"]]
         read = read_exit if test["name"].startswith("fuzz_replay_") else read_gtest
-        job = Job(f"unit/{test['name']}", command, read, timeout_s=properties.get("TIMEOUT", 1200), cwd=build_dir(preset))
+        job = Job(
+            f"unit/{test['name']}",
+            command,
+            read,
+            timeout_s=properties.get("TIMEOUT", 1200),
+            cwd=build_dir(preset),
+        )
         # The long ones first: none of them is then left to run alone at the end.
         jobs.insert(0 if "slow" in properties.get("LABELS", []) else len(jobs), job)
     return jobs
@@ -85,7 +98,11 @@ def ctest_jobs(preset: str) -> list[Job]:
 def part_unit(options) -> list[Case]:
     cases = build(options.preset, [])
     jobs = [job for job in ctest_jobs(options.preset) if options.only in job.name]
-    return cases + run_jobs(jobs) if jobs else cases + [Case("unit", FAILED, "there are no unit tests in this build")]
+    return (
+        cases + run_jobs(jobs)
+        if jobs
+        else cases + [Case("unit", FAILED, "there are no unit tests in this build")]
+    )
 
 
 def script_job(path: Path, folder: str, scratch: str) -> Job:
@@ -132,7 +149,11 @@ def fuzz_targets() -> tuple[list[str], list[Case]]:
     known = re.findall(r"^fettle_fuzz\((\w+)", listed.read_text(), re.MULTILINE) if listed.is_file() else []
     written = sorted(p.stem for p in folder.glob("*.cc") if p.stem != "replay_main")
     return known, [
-        Case(f"fuzz/{name}", FAILED, f"tests/fuzz/{name}.cc has no fettle_fuzz line in tests/fuzz/CMakeLists.txt")
+        Case(
+            f"fuzz/{name}",
+            FAILED,
+            f"tests/fuzz/{name}.cc has no fettle_fuzz line in tests/fuzz/CMakeLists.txt",
+        )
         for name in written
         if name not in known
     ]
@@ -168,15 +189,32 @@ def part_tidy(_) -> list[Case]:
     return [Case(f"tidy: {check.name}", FAILED if check.problems else PASSED, "\n".join(check.problems))]
 
 
-PARTS = {"checks": part_checks, "unit": part_unit, "tools": part_tools, "e2e": part_e2e, "fuzz": part_fuzz, "tidy": part_tidy}
+PARTS = {
+    "checks": part_checks,
+    "unit": part_unit,
+    "tools": part_tools,
+    "e2e": part_e2e,
+    "fuzz": part_fuzz,
+    "tidy": part_tidy,
+}
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts to run, of: {' '.join(PARTS)} (default: all)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only programs whose PART/NAME contains TEXT")
-    parser.add_argument("--preset", default="release", help="build whose unit tests to run: release, debug, asan, tsan")
-    parser.add_argument("--fuzz-seconds", type=int, default=15, metavar="N", help="time for each fuzz target (default 15)")
+    parser = argparse.ArgumentParser(
+        prog="./test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"which parts to run, of: {' '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only programs whose PART/NAME contains TEXT"
+    )
+    parser.add_argument(
+        "--preset", default="release", help="build whose unit tests to run: release, debug, asan, tsan"
+    )
+    parser.add_argument(
+        "--fuzz-seconds", type=int, default=15, metavar="N", help="time for each fuzz target (default 15)"
+    )
     options = parser.parse_args()
     unknown = [p for p in options.parts if p not in PARTS]
     if unknown:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh [run|test]: makes sure that all that fettle is built with (and, for `test`, tested with) is installed.
+# setup.sh [run|test]: makes sure that what fettle is built with (and, for `test`, tested with) is installed.
 # Asks apt only for what is missing. FETTLE_NO_INSTALL=1: install nothing, only say what is missing.
 set -euo pipefail
 purpose=${1:-test}
@@ -49,7 +49,8 @@ missing() {
 explain() {  # explain PACKAGE...
   local name
   for name in "$@"; do
-    packages | awk -v name="$name" '$1 == name { $2 = ""; print "  " $0; found = 1 } END { if (!found) print "  " name }'
+    packages | awk -v name="$name" \
+      '$1 == name { $2 = ""; print "  " $0; found = 1 } END { if (!found) print "  " name }'
   done
 }
 
@@ -83,7 +84,10 @@ install() {  # install PACKAGE...
 }
 
 check_commands() {
-  command -v python3 >/dev/null || { echo "fettle needs python3 (3.11 or newer): apt-get install python3" >&2; exit 5; }
+  command -v python3 >/dev/null || {
+    echo "fettle needs python3 (3.11 or newer): apt-get install python3" >&2
+    exit 5
+  }
   # rustup installs here, and a shell that was opened before does not know it yet.
   [[ -x ${HOME:-}/.cargo/bin/cargo ]] || command -v cargo >/dev/null || {
     echo "fettle needs Rust's cargo (the tokenizer library is Rust), and it is not on the PATH." >&2

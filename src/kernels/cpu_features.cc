@@ -14,7 +14,8 @@ constexpr std::array<std::string_view, 5> kNames = {"scalar", "avx2", "avx512", 
 #if defined(__x86_64__)
 constexpr bool bit(uint32_t word, int index) { return ((word >> index) & 1u) != 0; }
 
-// The register states that the operating system saves: bits 1, 2 for ymm; 5, 6, 7 in addition for zmm and masks.
+// The register states that the operating system saves: bits 1, 2 for ymm; 5, 6, 7 in addition for zmm and
+// masks.
 uint64_t saved_states() {
   uint32_t low = 0, high = 0;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -47,8 +48,9 @@ std::string_view isa_name(Isa isa) { return kNames[static_cast<size_t>(isa)]; }
 Result<Isa> parse_isa(std::string_view name) {
   for (size_t i = 0; i < kNames.size(); ++i)
     if (kNames[i] == name) return static_cast<Isa>(i);
-  return make_error(Code::kUsage,
-                    "instruction set '{}' is unknown; expected scalar, avx2, avx512, avx512-vnni or avx512-bf16", name);
+  return make_error(
+      Code::kUsage,
+      "instruction set '{}' is unknown; expected scalar, avx2, avx512, avx512-vnni or avx512-bf16", name);
 }
 
 Isa detect_isa() {

@@ -56,6 +56,11 @@ struct DriftPart {
 };
 DriftPart drift_part(std::span<const std::vector<PositionScore>> windows, int64_t buckets = 32);
 
+struct GreedyPrefix {
+  double mean = 0;  // tokens equal to the source's from the start
+  int64_t of = 0;   // tokens compared at most
+};
+
 struct TaskScore {
   std::string name;
   int64_t count = 0;
@@ -112,10 +117,7 @@ struct Certificate {
 
   DriftPart evaluation;                // held-out text: the figures at the top of the JSON
   std::optional<DriftPart> generated;  // continuations by the source itself
-  struct GreedyPrefix {
-    double mean = 0;  // tokens equal to the source's from the start
-    int64_t of = 0;   // tokens compared at most
-  };
+  using GreedyPrefix = ::fettle::GreedyPrefix;
   std::optional<GreedyPrefix> greedy_prefix;
   std::optional<double>
       router_overlap;  // share of the source's chosen experts that the adapted model chooses too

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the seeds of corpus/{safetensors,gguf,config}: small files that are right, and some that are wrong in
-one place each. Run it from anywhere after changing it; the seeds are committed."""
+"""Writes the seeds of corpus/{safetensors,gguf,config}: small files that are right, and some that are wrong
+in one place each. Run it from anywhere after changing it; the seeds are committed."""
 
 import json
 import pathlib
@@ -79,7 +79,8 @@ def make_gguf():
     llama = [("general.architecture", STRING, "llama"), ("llama.block_count", U32, 1),
              ("llama.rope.freq_base", F32, 1e4)]
     every = llama + [("u8", U8, 1), ("i8", I8, -1), ("u16", U16, 1), ("i16", I16, -1), ("i32", I32, -1),
-                     ("bool", BOOL, True), ("u64", U64, 1), ("i64", I64, -1), ("f64", F64, 0.5), ("list", ARRAY, (U16, [1, 2])),
+                     ("bool", BOOL, True), ("u64", U64, 1), ("i64", I64, -1), ("f64", F64, 0.5),
+                     ("list", ARRAY, (U16, [1, 2])),
                      ("lists", ARRAY, (ARRAY, [(U8, [1]), (STRING, ["a", "b"])]))]
     write("gguf", "metadata", gguf(every, [], b""))
     sizes = {0: (4, 16), 1: (4, 8), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
@@ -119,8 +120,8 @@ def make_config():
               "original_max_position_embeddings": 32}
     write("config", "llama3", json.dumps({**base, "rope_theta": 1e4, "rope_scaling": llama3}))
     write("config", "parameters", json.dumps({**base, "rope_parameters": {**llama3, "rope_theta": 5e5}}))
-    yarn = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32, "beta_slow": 1,
-            "mscale": 1.0, "mscale_all_dim": 1.0, "attention_factor": 1.2}
+    yarn = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
+            "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0, "attention_factor": 1.2}
     write("config", "yarn", json.dumps({**base, "rope_scaling": yarn}))
     wrong = {"model_type": "llama", "hidden_size": -1, "vocab_size": 1e300, "rope_scaling": []}
     write("config", "wrong", json.dumps(wrong))

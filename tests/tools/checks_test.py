@@ -1,4 +1,4 @@
-"""tools/check_layers.py and tools/check_style.py find what they are there to find, and nothing in a clean tree."""
+"""tools/check_layers.py and check_style.py find what they are there to find, and nothing in a clean tree."""
 
 import sys
 import tempfile
@@ -23,7 +23,10 @@ def found(checker, files: dict[str, str]) -> str:
     return "\n".join(problem for check in checker.run_checks(tree(files)) for problem in check.problems)
 
 
-HEADERS = {f"src/{name}": "" for name in ("base/file.h", "graph/graph.h", "quant/encode.h", "plan/plan.h", "plan/search.h")}
+HEADERS = {
+    f"src/{name}": ""
+    for name in ("base/file.h", "graph/graph.h", "quant/encode.h", "plan/plan.h", "plan/search.h")
+}
 
 
 def layers(place: str, *lines: str) -> str:
@@ -32,19 +35,28 @@ def layers(place: str, *lines: str) -> str:
 
 @case
 def layers_accept_the_closure():
-    assert layers("cli/main.cc", '"quant/encode.h"', '"base/file.h"', "<CLI/CLI.hpp>", "<vector>", "<sys/mman.h>") == ""
+    assert (
+        layers(
+            "cli/main.cc", '"quant/encode.h"', '"base/file.h"', "<CLI/CLI.hpp>", "<vector>", "<sys/mman.h>"
+        )
+        == ""
+    )
     assert layers("runtime/a.cc", '"graph/graph.h"', '"plan/plan.h"') == ""
 
 
 @case
 def layers_refuse_a_forbidden_edge():
-    assert "src/graph/a.cc:2: graph may not include quant/encode.h" in layers("graph/a.cc", "<map>", '"quant/encode.h"')
+    assert "src/graph/a.cc:2: graph may not include quant/encode.h" in layers(
+        "graph/a.cc", "<map>", '"quant/encode.h"'
+    )
     assert "base may not include graph/graph.h" in layers("base/a.h", '"graph/graph.h"')
 
 
 @case
 def layers_open_single_files_only():
-    assert "artifact may not include plan/search.h" in layers("artifact/a.cc", '"plan/plan.h"', '"plan/search.h"')
+    assert "artifact may not include plan/search.h" in layers(
+        "artifact/a.cc", '"plan/plan.h"', '"plan/search.h"'
+    )
 
 
 @case
@@ -89,21 +101,32 @@ def style_counts_lines():
 
 @case
 def style_finds_machine_paths():
-    for path in ("/" + "work/main", "/" + "root/.cargo/", "/" + "home/ann/src", "https://" + "10.1.2.3/simple"):
+    for path in (
+        "/" + "work/main",
+        "/" + "root/.cargo/",
+        "/" + "home/ann/src",
+        "https://" + "10.1.2.3/simple",
+    ):
         assert "docs/a.md:2" in found(check_style, {"docs/a.md": f"fine\nsee {path}/x\n"}), path
-    assert found(check_style, {"docs/a.md": "https://example.org/home/x, relative/work/x, src/root/x\n"}) == ""
+    assert (
+        found(check_style, {"docs/a.md": "https://example.org/home/x, relative/work/x, src/root/x\n"}) == ""
+    )
 
 
 @case
 def style_finds_mirrors_in_lock_files():
     public = 'source = "registry+https://github.com/rust-lang/crates.io-index"\n'
     assert found(check_style, {"native/Cargo.lock": public}) == ""
-    assert "Cargo.lock:1: mirror.example" in found(check_style, {"native/Cargo.lock": 'source = "registry+https://mirror.example/x"\n'})
+    assert "Cargo.lock:1: mirror.example" in found(
+        check_style, {"native/Cargo.lock": 'source = "registry+https://mirror.example/x"\n'}
+    )
 
 
 @case
 def style_finds_unformatted_sources():
-    assert "src/a.cc: not formatted" in found(check_style, {"src/a.cc": "int  x ;\n", ".clang-format": "BasedOnStyle: Google\n"})
+    assert "src/a.cc: not formatted" in found(
+        check_style, {"src/a.cc": "int  x ;\n", ".clang-format": "BasedOnStyle: Google\n"}
+    )
     assert found(check_style, {"src/a.cc": "int x;\n", ".clang-format": "BasedOnStyle: Google\n"}) == ""
 
 

@@ -1,4 +1,4 @@
-"""The counting of ./test: each form of output gives the cases that it holds, and nothing that fails is lost."""
+"""The counting of ./test: each form of output gives the cases it holds, and nothing that fails is lost."""
 
 import sys
 from pathlib import Path
@@ -49,12 +49,16 @@ def gtest_crash_fails_the_running_case():
 @case
 def gtest_without_cases_fails():
     assert statuses(outcome.read_gtest("a", "[==========] Running 0 tests\n", 0)) == ["failed"]
-    assert statuses(outcome.read_gtest("a", "leak found\n[ RUN      ] A.B\n[       OK ] A.B (0 ms)\n", 23)) == ["passed", "failed"]
+    assert statuses(
+        outcome.read_gtest("a", "leak found\n[ RUN      ] A.B\n[       OK ] A.B (0 ms)\n", 23)
+    ) == ["passed", "failed"]
 
 
 @case
 def script_lines_are_read():
-    cases = outcome.read_lines("e", "ok first case\nnoise\nFAIL second: it broke: badly\nskip third: no browser\n", 1)
+    cases = outcome.read_lines(
+        "e", "ok first case\nnoise\nFAIL second: it broke: badly\nskip third: no browser\n", 1
+    )
     assert statuses(cases) == ["passed", "failed", "skipped"], cases
     assert cases[1].detail == "it broke: badly\nnoise" and cases[2].detail == "no browser"
 

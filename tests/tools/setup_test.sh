@@ -8,7 +8,10 @@ fake() {  # fake COMMAND BODY
   printf '#!/bin/bash\n%s\n' "$2" >"bin/$1"
   chmod +x "bin/$1"
 }
-setup() { PATH="$PWD/bin:$PATH" FETTLE_NO_INSTALL=${no_install:-} bash "$FETTLE_ROOT/tools/setup.sh" "${1:-test}" </dev/null; }
+setup() {
+  PATH="$PWD/bin:$PATH" FETTLE_NO_INSTALL=${no_install:-} \
+    bash "$FETTLE_ROOT/tools/setup.sh" "${1:-test}" </dev/null
+}
 
 everything='shift 3; for p; do echo "installed $p"; done'
 all_but_two='shift 3; for p; do [[ $p == libfmt-dev || $p == chromium ]] || echo "installed $p"; done; exit 1'
@@ -18,7 +21,7 @@ fake sudo 'exit 1'
 
 fake dpkg-query "$everything"
 expect_status "nothing missing, silent" 0 setup
-[[ -z $output ]] && pass "nothing missing, apt is not asked" || fail "nothing missing, apt is not asked" "$output"
+expect_silence "nothing missing, apt is not asked"
 
 fake dpkg-query "$all_but_two"
 expect_status "missing, installs" 0 setup test

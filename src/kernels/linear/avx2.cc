@@ -26,8 +26,8 @@ constexpr int kDirectTokens = 2, kBlockTokens = 2, kPanelTiles = 1, kWideTiles =
 // Above first: they are written in its terms.
 #include "kernels/linear/decode.h"
 #include "kernels/linear/floats.h"
-#include "kernels/linear/int8.h"
 #include "kernels/linear/i8c.h"
+#include "kernels/linear/int8.h"
 
 namespace fettle::linear {
 

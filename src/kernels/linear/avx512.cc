@@ -40,8 +40,8 @@ FETTLE_INLINE Ints dot(Ints acc, Ints w, Ints x) {
 // Above first: they are written in its terms.
 #include "kernels/linear/decode.h"
 #include "kernels/linear/floats.h"
-#include "kernels/linear/int8.h"
 #include "kernels/linear/i8c.h"
+#include "kernels/linear/int8.h"
 
 namespace fettle::linear {
 

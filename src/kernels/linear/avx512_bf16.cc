@@ -1,5 +1,5 @@
-// bf16 x bf16 with vdpbf16ps: two products a lane and instruction, subnormals taken as zero, its own rounding. So these results
-// agree with ref.cc to rounding only; a row still never depends on its neighbours.
+// bf16 x bf16 with vdpbf16ps: two products a lane and instruction, subnormals taken as zero, its own
+// rounding. So these results agree with ref.cc to rounding only; a row still never depends on its neighbours.
 #if defined(__x86_64__)
 #include <immintrin.h>
 

@@ -31,8 +31,8 @@ FETTLE_INLINE Ints dot(Ints acc, Ints w, Ints x) {
 #include "kernels/linear/common.h"
 // Above first: they are written in its terms.
 #include "kernels/linear/decode.h"
-#include "kernels/linear/int8.h"
 #include "kernels/linear/i8c.h"
+#include "kernels/linear/int8.h"
 
 namespace fettle::linear {
 

@@ -1,6 +1,7 @@
-// Packed groups -> unsigned codes and float scales, one struct a scheme; in simd terms, so for every instruction set. A group is
-// 32 k of the 16 rows: code[q] holds k = 4q..4q+3, row r in lane r. The weight is (code - kZero) * scale + min, exactly the
-// Group of ref.cc. The field at offset o of a canonical block begins at 16 * o here (layout.cc), hence the `16 *`.
+// Packed groups -> unsigned codes and float scales, one struct a scheme; in simd terms, so for every
+// instruction set. A group is 32 k of the 16 rows: code[q] holds k = 4q..4q+3, row r in lane r. The weight is
+// (code - kZero) * scale + min, exactly the Group of ref.cc. The field at offset o of a canonical block
+// begins at 16 * o here (layout.cc), hence the `16 *`.
 #pragma once
 
 namespace fettle::linear {
@@ -12,7 +13,8 @@ struct Decoded {
   Floats min[2];
 };
 
-// What the inner loops must know of a scheme. kHalves: scales a group; kMins: minimum terms a group; kWide: codes above 128.
+// What the inner loops must know of a scheme. kHalves: scales a group; kMins: minimum terms a group; kWide:
+// codes above 128.
 template <int kZeroCode, int kHalfCount = 1, int kMinCount = 0, bool kWideCodes = false>
 struct Form {
   static constexpr int kZero = kZeroCode, kHalves = kHalfCount, kMins = kMinCount;
@@ -102,7 +104,8 @@ struct Decoder<Scheme::kQ8_0> : Form<128, 1, 0, true> {
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 34;
     out.scale[0] = load_halves(p);
-    FETTLE_UNROLL for (int q = 0; q < 8; ++q) out.code[q] = bit_xor(load_ints(p + 16 * 2 + 64 * q), splat(0x80808080));
+    FETTLE_UNROLL for (int q = 0; q < 8; ++q) out.code[q] =
+        bit_xor(load_ints(p + 16 * 2 + 64 * q), splat(0x80808080));
   }
 };
 
@@ -146,20 +149,29 @@ struct Decoder<Scheme::kI4G32Z> : Form<15> {
   }
 };
 
-// The schemes of super-blocks: part<p> decodes part p of the 8, all shifts being constants; a switch finds it.
+// The schemes of super-blocks: part<p> decodes part p of the 8, all shifts being constants; a switch finds
+// it.
 template <class Parts, int kBlockBytes>
 struct SuperBlocks {
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g / 8 * 16 * kBlockBytes;
     switch (g % 8) {
-      case 0: return Parts::template part<0>(p, out);
-      case 1: return Parts::template part<1>(p, out);
-      case 2: return Parts::template part<2>(p, out);
-      case 3: return Parts::template part<3>(p, out);
-      case 4: return Parts::template part<4>(p, out);
-      case 5: return Parts::template part<5>(p, out);
-      case 6: return Parts::template part<6>(p, out);
-      default: return Parts::template part<7>(p, out);
+      case 0:
+        return Parts::template part<0>(p, out);
+      case 1:
+        return Parts::template part<1>(p, out);
+      case 2:
+        return Parts::template part<2>(p, out);
+      case 3:
+        return Parts::template part<3>(p, out);
+      case 4:
+        return Parts::template part<4>(p, out);
+      case 5:
+        return Parts::template part<5>(p, out);
+      case 6:
+        return Parts::template part<6>(p, out);
+      default:
+        return Parts::template part<7>(p, out);
     }
   }
 };
@@ -191,7 +203,8 @@ struct Decoder<Scheme::kQ2_K> : Form<0, 1, 2>, SuperBlocks<Decoder<Scheme::kQ2_K
 };
 
 // Value (low + 4 * high - 4) * (s - 32) with low in 0..3, high in 0..1, s in 0..63; plus 124 it fits a byte:
-// low * s - 32 * low + (high ? 124 : 252 - 4 * s), modulo 256; low * s <= 189 never carries into the next byte.
+// low * s - 32 * low + (high ? 124 : 252 - 4 * s), modulo 256; low * s <= 189 never carries into the next
+// byte.
 template <>
 struct Decoder<Scheme::kQ3_K> : Form<124, 1, 0, true>, SuperBlocks<Decoder<Scheme::kQ3_K>, 110> {
   template <int kIndex>
@@ -244,8 +257,8 @@ struct Decoder<Scheme::kQ4_K> : Form<0, 1, 1>, SuperBlocks<Decoder<Scheme::kQ4_K
   template <int kPart>
   FETTLE_INLINE static void part(const std::byte* p, Decoded& out) {
     scale_min<kPart>(p, out);
-    FETTLE_UNROLL for (int q = 0; q < 8; ++q)
-      out.code[q] = field<4 * (kPart % 2)>(load_ints(p + 16 * 16 + 64 * (8 * (kPart / 2) + q)), kBytesOf15);
+    FETTLE_UNROLL for (int q = 0; q < 8; ++q) out.code[q] =
+        field<4 * (kPart % 2)>(load_ints(p + 16 * 16 + 64 * (8 * (kPart / 2) + q)), kBytesOf15);
   }
 };
 
@@ -255,7 +268,8 @@ struct Decoder<Scheme::kQ5_K> : Form<0, 1, 1>, SuperBlocks<Decoder<Scheme::kQ5_K
   FETTLE_INLINE static void part(const std::byte* p, Decoded& out) {
     scale_min<kPart>(p, out);
     FETTLE_UNROLL for (int q = 0; q < 8; ++q) {
-      const Ints low = field<4 * (kPart % 2)>(load_ints(p + 16 * 48 + 64 * (8 * (kPart / 2) + q)), kBytesOf15);
+      const Ints low =
+          field<4 * (kPart % 2)>(load_ints(p + 16 * 48 + 64 * (8 * (kPart / 2) + q)), kBytesOf15);
       const Ints bit = splat(0x01010101u << kPart);
       out.code[q] = select_bits(load_ints(p + 16 * 16 + 64 * q), bit, bit_or(low, splat(0x10101010)), low);
     }
@@ -274,7 +288,8 @@ struct Decoder<Scheme::kQ6_K> : Form<32, 2>, SuperBlocks<Decoder<Scheme::kQ6_K>,
     FETTLE_UNROLL for (int q = 0; q < 8; ++q) {
       const Ints low = load_ints(p + 64 * (16 * kHalfBlock + 8 * (kPlane % 2) + q));
       const Ints high = load_ints(p + 16 * 128 + 64 * (8 * kHalfBlock + q));
-      out.code[q] = bit_or(field<4 * (kPlane / 2)>(low, kBytesOf15), shift_left<4>(field<2 * kPlane>(high, kBytesOf3)));
+      out.code[q] =
+          bit_or(field<4 * (kPlane / 2)>(low, kBytesOf15), shift_left<4>(field<2 * kPlane>(high, kBytesOf3)));
     }
   }
 };

@@ -1,7 +1,7 @@
-// The kernels for float activations, in simd terms. Each element of y is a chain of fma over each block of kFloatBlock k, the
-// blocks added in order (ref.cc). Blocks of kBlockTokens tokens run over kWideTiles tiles for one block of k, whose weights stay
-// in L1 or L2 meanwhile; the totals wait in memory.
-// A policy says how one step along k is loaded and multiplied: kStep k, kWeightBytes of a tile, X the type of an element of x.
+// The kernels for float activations, in simd terms. Each element of y is a chain of fma over each block of
+// kFloatBlock k, the blocks added in order (ref.cc). Blocks of kBlockTokens tokens run over kWideTiles tiles
+// for one block of k, whose weights stay in L1 or L2 meanwhile; the totals wait in memory. A policy says how
+// one step along k is loaded and multiplied: kStep k, kWeightBytes of a tile, X the type of an element of x.
 #pragma once
 
 namespace fettle::linear {
@@ -14,7 +14,9 @@ struct F32Weights {
   static constexpr int64_t kStep = 1, kWeightBytes = 64;
   using W = Floats;
   FETTLE_INLINE static W load(const std::byte* p) { return load_floats(reinterpret_cast<const float*>(p)); }
-  FETTLE_INLINE static Floats multiply_add(Floats acc, W w, const X* x) { return fma(w, splat_float(x), acc); }
+  FETTLE_INLINE static Floats multiply_add(Floats acc, W w, const X* x) {
+    return fma(w, splat_float(x), acc);
+  }
 };
 
 struct F16Weights : F32Weights {
@@ -40,25 +42,25 @@ struct Bf16Weights {
 
 // totals[j * kTiles + m] += one block of k.
 template <class P, int kTiles, int kTokens>
-__attribute__((noinline)) void float_block(const std::byte* weight, int64_t tile_bytes, int64_t steps, const typename P::X* x,
-                                           int64_t x_stride, float* totals) {
+__attribute__((noinline)) void float_block(const std::byte* weight, int64_t tile_bytes, int64_t steps,
+                                           const typename P::X* x, int64_t x_stride, float* totals) {
   Floats acc[kTokens * kTiles];
   FETTLE_UNROLL for (int i = 0; i < kTokens * kTiles; ++i) acc[i] = zero_floats();
   for (int64_t s = 0; s < steps; ++s, weight += P::kWeightBytes, x += P::kStep) {
     typename P::W w[kTiles];
     FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) w[m] = P::load(weight + m * tile_bytes);
-    FETTLE_UNROLL for (int j = 0; j < kTokens; ++j)
-      FETTLE_UNROLL for (int m = 0; m < kTiles; ++m)
+    FETTLE_UNROLL for (int j = 0; j < kTokens; ++j) FETTLE_UNROLL for (int m = 0; m < kTiles; ++m)
         acc[j * kTiles + m] = P::multiply_add(acc[j * kTiles + m], w[m], x + j * x_stride);
   }
   FETTLE_UNROLL for (int i = 0; i < kTokens * kTiles; ++i)
-    store_floats(totals + 16 * i, add(load_floats(totals + 16 * i), acc[i]));
+      store_floats(totals + 16 * i, add(load_floats(totals + 16 * i), acc[i]));
 }
 
 template <class P, int kTiles, int kTokens = kBlockTokens>
-void float_dispatch(int64_t tokens, const std::byte* weight, int64_t tile_bytes, int64_t steps, const typename P::X* x,
-                    int64_t x_stride, float* totals) {
-  if (tokens == kTokens) return float_block<P, kTiles, kTokens>(weight, tile_bytes, steps, x, x_stride, totals);
+void float_dispatch(int64_t tokens, const std::byte* weight, int64_t tile_bytes, int64_t steps,
+                    const typename P::X* x, int64_t x_stride, float* totals) {
+  if (tokens == kTokens)
+    return float_block<P, kTiles, kTokens>(weight, tile_bytes, steps, x, x_stride, totals);
   if constexpr (kTokens > 1)
     float_dispatch<P, kTiles, kTokens - 1>(tokens, weight, tile_bytes, steps, x, x_stride, totals);
 }
@@ -71,7 +73,8 @@ struct FloatTokens {
 };
 
 template <class P, int kTiles>
-void float_tiles(const LinearArgs& args, int64_t tile, int64_t tile_bytes, const FloatTokens<P>& tokens, float* totals) {
+void float_tiles(const LinearArgs& args, int64_t tile, int64_t tile_bytes, const FloatTokens<P>& tokens,
+                 float* totals) {
   const std::byte* weight = args.weight + tile * tile_bytes;
   const int64_t count = tokens.count, blocks = (count + kBlockTokens - 1) / kBlockTokens;
   __builtin_memset(totals, 0, static_cast<size_t>(count * kTiles * kTileRows) * sizeof(float));
@@ -79,10 +82,11 @@ void float_tiles(const LinearArgs& args, int64_t tile, int64_t tile_bytes, const
     const int64_t here = args.k - k < kFloatBlock ? args.k - k : kFloatBlock;
     const int64_t steps = (here + P::kStep - 1) / P::kStep;
     for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t t = count * b / blocks, end = count * (b + 1) / blocks;
+      const int64_t t = block_begin(count, b, blocks), end = block_begin(count, b + 1, blocks);
       if (k + here == args.k) prefetch_output(args, tile, kTiles, tokens.first + t, end - t);
       float_dispatch<P, kTiles>(end - t, weight + k / P::kStep * P::kWeightBytes, tile_bytes, steps,
-                                tokens.x + t * tokens.stride + k, tokens.stride, totals + t * kTiles * kTileRows);
+                                tokens.x + t * tokens.stride + k, tokens.stride,
+                                totals + t * kTiles * kTileRows);
     }
   }
   for (int64_t t = 0; t < count; ++t)
@@ -91,7 +95,8 @@ void float_tiles(const LinearArgs& args, int64_t tile, int64_t tile_bytes, const
 }
 
 template <class P>
-void float_all_tiles(const LinearArgs& args, int64_t tile_bytes, const FloatTokens<P>& tokens, float* totals) {
+void float_all_tiles(const LinearArgs& args, int64_t tile_bytes, const FloatTokens<P>& tokens,
+                     float* totals) {
   int64_t tile = args.tile_begin;
   for (; tile + kWideTiles <= args.tile_end; tile += kWideTiles)
     float_tiles<P, kWideTiles>(args, tile, tile_bytes, tokens, totals);

@@ -1,32 +1,35 @@
-// i8c x q8t, in simd terms: whole rows of whole numbers, so the only float operation comes last. Blocks and panels as in int8.h.
+// i8c x q8t, in simd terms: whole rows of whole numbers, so the only float operation comes last. Blocks and
+// panels as in int8.h.
 #pragma once
 
 namespace fettle::linear {
 namespace {
 
-constexpr int64_t kI8cHeader = 64;       // 16 fp32 scales
-constexpr int64_t kI8cGroup = 16 * 32;   // bytes of 32 k
+constexpr int64_t kI8cHeader = 64;      // 16 fp32 scales
+constexpr int64_t kI8cGroup = 16 * 32;  // bytes of 32 k
 constexpr int kI8cTiles = kWideTiles;
 
 struct Codes {  // 32 k of one token
   int8_t code[32];
 };
 
-// sums[j * kTiles + m] += ...; the weights' sign bits are flipped to make them unsigned, zero 128, on the way.
+// sums[j * kTiles + m] += ...; the weights' sign bits are flipped to make them unsigned, zero 128, on the
+// way.
 template <int kTiles, int kTokens>
-__attribute__((noinline)) void i8c_block(const std::byte* codes, int64_t tile_bytes, int64_t groups, const Codes* x,
-                                         int64_t x_stride, std::byte* sums) {
+__attribute__((noinline)) void i8c_block(const std::byte* codes, int64_t tile_bytes, int64_t groups,
+                                         const Codes* x, int64_t x_stride, std::byte* sums) {
   Ints sum[kTokens * kTiles];
   FETTLE_UNROLL for (int i = 0; i < kTokens * kTiles; ++i) sum[i] = load_ints(sums + 64 * i);
   const Ints sign = splat(0x80808080);
   for (int64_t g = 0; g < groups; ++g, x += x_stride, codes += kI8cGroup) {
     FETTLE_UNROLL for (int q = 0; q < 8; ++q) {
       Ints w[kTiles];
-      FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) w[m] = bit_xor(load_ints(codes + m * tile_bytes + 64 * q), sign);
+      FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) w[m] =
+          bit_xor(load_ints(codes + m * tile_bytes + 64 * q), sign);
       FETTLE_UNROLL for (int j = 0; j < kTokens; ++j) {
         const Ints broadcast = splat_from(reinterpret_cast<const int32_t*>(x[j].code) + q);
-        FETTLE_UNROLL for (int m = 0; m < kTiles; ++m)
-          sum[j * kTiles + m] = dot<true>(sum[j * kTiles + m], w[m], broadcast);
+        FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) sum[j * kTiles + m] =
+            dot<true>(sum[j * kTiles + m], w[m], broadcast);
       }
     }
   }
@@ -37,12 +40,13 @@ template <int kTiles, int kTokens = kBlockTokens>
 void i8c_dispatch(int64_t tokens, const std::byte* codes, int64_t tile_bytes, int64_t groups, const Codes* x,
                   int64_t x_stride, std::byte* sums) {
   if (tokens == kTokens) return i8c_block<kTiles, kTokens>(codes, tile_bytes, groups, x, x_stride, sums);
-  if constexpr (kTokens > 1) i8c_dispatch<kTiles, kTokens - 1>(tokens, codes, tile_bytes, groups, x, x_stride, sums);
+  if constexpr (kTokens > 1)
+    i8c_dispatch<kTiles, kTokens - 1>(tokens, codes, tile_bytes, groups, x, x_stride, sums);
 }
 
 template <int kTiles>
-void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, int64_t first, int64_t count, const Codes* x,
-               std::byte* sums) {
+void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, int64_t first, int64_t count,
+               const Codes* x, std::byte* sums) {
   const int64_t tile_bytes = packed_tile_bytes(Scheme::kI8C, args.k), groups = (args.k + 31) / 32;
   const int64_t blocks = (count + kBlockTokens - 1) / kBlockTokens;
   const std::byte* weight = args.weight + tile * tile_bytes;
@@ -55,8 +59,8 @@ void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, int64_t
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t t = block_begin(count, b, blocks), tokens = block_begin(count, b + 1, blocks) - t;
       if (end == groups) prefetch_output(args, tile, kTiles, first + t, tokens);
-      i8c_dispatch<kTiles>(tokens, weight + kI8cHeader + g * kI8cGroup, tile_bytes, end - g, x + g * count + t, count,
-                           sums + t * kTiles * 64);
+      i8c_dispatch<kTiles>(tokens, weight + kI8cHeader + g * kI8cGroup, tile_bytes, end - g,
+                           x + g * count + t, count, sums + t * kTiles * 64);
     }
   }
   for (int64_t t = 0; t < count; ++t)

@@ -1,8 +1,8 @@
-// The kernels for int8 activations, in simd terms. Two ways through a tile, with the same operations in the same order for each
-// (row, token), hence the same bits:
-//   direct  few tokens: each group is decoded in registers and multiplied at once; one pass over the packed bytes.
-//   panels  many: the groups of kPanelGroups x kPanelTiles tiles are decoded once into an L1-sized buffer, which blocks of
-//           kBlockTokens tokens then run over; sums between panels wait in fp32 (int32 for i8c).
+// The kernels for int8 activations, in simd terms. Two ways through a tile, with the same operations in the
+// same order for each (row, token), hence the same bits:
+// - direct, few tokens: each group is decoded in registers and multiplied at once;
+// - panels, many: kPanelGroups groups of kPanelTiles tiles are decoded once into a buffer of L1's size, which
+//   blocks of kBlockTokens tokens then run over; between panels the sums wait in memory.
 // Tokens are regathered so that the tokens of one group lie side by side: one pointer serves a whole block.
 // The including file defines kDirectTokens, kBlockTokens, kPanelTiles for its register file.
 #pragma once
@@ -10,20 +10,22 @@
 namespace fettle::linear {
 namespace {
 
-constexpr int64_t kPanelGroups = 16;
-constexpr int64_t kPrefetchBytes = 8 << 10;  // ahead of the direct path: up to 2.4x on the layouts of super-blocks
-constexpr int64_t kTokenBytes = 256 << 10;  // of gathered tokens at a time: they are read once for each panel, from L2
+// How far ahead the direct path asks for weights: up to 2.4x for one token, most on the layouts of
+// super-blocks.
+constexpr int64_t kPrefetchBytes = 8 << 10;
 
 // One group of one token.
 struct Token {
   int8_t code[32];
   float scale;
-  int32_t term[2];  // per half: -zero * sum of codes; or, as float bits, scale * sum of codes, for the minimum terms
+  // Per half: -zero * sum of its codes; for schemes with minimum terms, the bits of scale * sum of its codes.
+  int32_t term[2];
   int32_t unused;
 };
 
 FETTLE_INLINE int32_t sum_of_16(const int8_t* codes) {
-  const __m128i biased = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)), _mm_set1_epi8(-128));
+  const __m128i biased =
+      _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)), _mm_set1_epi8(-128));
   const __m128i sums = _mm_sad_epu8(biased, _mm_setzero_si128());
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
@@ -60,7 +62,8 @@ struct DirectSource {
 
   FETTLE_INLINE void start(int64_t g) {
     const std::byte* ahead = tile + g * group_bytes + kPrefetchBytes;
-    for (int64_t i = 0; i < group_bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T0);
+    for (int64_t i = 0; i < group_bytes; i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T0);
     D::decode(tile, g, group);
   }
   FETTLE_INLINE Ints code(int, int q) const { return group.code[q]; }
@@ -83,60 +86,66 @@ struct PanelSource {
 };
 
 template <class D, int kTiles>
-__attribute__((noinline)) void expand(const std::byte* tile, int64_t tile_bytes, int64_t g_begin, int64_t g_end,
-                                      std::byte* panel) {
+__attribute__((noinline)) void expand(const std::byte* tile, int64_t tile_bytes, int64_t group_bytes,
+                                      int64_t g_begin, int64_t g_end, std::byte* panel) {
   Decoded group;
   for (int64_t g = g_begin; g < g_end; ++g, panel += PanelSource<D, kTiles>::kGroupBytes)
     for (int m = 0; m < kTiles; ++m) {
+      // The next panel, of these tiles or of those that follow: it arrives in L2 while this one is
+      // multiplied.
+      int64_t next = (g + kPanelGroups) * group_bytes;
+      if (next >= tile_bytes) next += (kTiles - 1) * tile_bytes;
+      for (int64_t i = 0; i < group_bytes; i += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(tile + m * tile_bytes + next + i), _MM_HINT_T1);
       D::decode(tile + m * tile_bytes, g, group);
       std::byte* out = panel + 64 * m;
       FETTLE_UNROLL for (int q = 0; q < 8; ++q, out += 64 * kTiles) store_ints(out, group.code[q]);
-      FETTLE_UNROLL for (int h = 0; h < D::kHalves; ++h, out += 64 * kTiles) store_ints(out, as_ints(group.scale[h]));
-      FETTLE_UNROLL for (int h = 0; h < D::kMins; ++h, out += 64 * kTiles) store_ints(out, as_ints(group.min[h]));
+      FETTLE_UNROLL for (int h = 0; h < D::kHalves; ++h, out += 64 * kTiles)
+          store_ints(out, as_ints(group.scale[h]));
+      FETTLE_UNROLL for (int h = 0; h < D::kMins; ++h, out += 64 * kTiles)
+          store_ints(out, as_ints(group.min[h]));
     }
 }
 
 // totals[j * kTiles + m] += groups of tokens x[0..kTokens) and kTiles tiles; x advances by x_stride a group.
 template <class F, int kTiles, int kTokens, class Source>
-FETTLE_INLINE void accumulate(Source source, int64_t groups, const Token* x, int64_t x_stride, float* totals) {
+FETTLE_INLINE void accumulate(Source source, int64_t groups, const Token* x, int64_t x_stride,
+                              float* totals) {
   Floats acc[kTokens * kTiles];
   FETTLE_UNROLL for (int i = 0; i < kTokens * kTiles; ++i) acc[i] = load_floats(totals + 16 * i);
   for (int64_t g = 0; g < groups; ++g, x += x_stride) {
     source.start(g);
     FETTLE_UNROLL for (int h = 0; h < F::kHalves; ++h) {
       Ints sum[kTokens * kTiles];
-      FETTLE_UNROLL for (int j = 0; j < kTokens; ++j)
-        FETTLE_UNROLL for (int m = 0; m < kTiles; ++m)
+      FETTLE_UNROLL for (int j = 0; j < kTokens; ++j) FETTLE_UNROLL for (int m = 0; m < kTiles; ++m)
           sum[j * kTiles + m] = F::kZero != 0 ? splat_from(&x[j].term[h]) : zero_ints();
       FETTLE_UNROLL for (int q = h * 8 / F::kHalves; q < (h + 1) * 8 / F::kHalves; ++q) {
         Ints w[kTiles];
         FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) w[m] = source.code(m, q);
         FETTLE_UNROLL for (int j = 0; j < kTokens; ++j) {
           const Ints codes = splat_from(reinterpret_cast<const int32_t*>(x[j].code) + q);
-          FETTLE_UNROLL for (int m = 0; m < kTiles; ++m)
-            sum[j * kTiles + m] = dot<F::kWide>(sum[j * kTiles + m], w[m], codes);
+          FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) sum[j * kTiles + m] =
+              dot<F::kWide>(sum[j * kTiles + m], w[m], codes);
         }
       }
       FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) {
         const Floats scale = source.scale(m, h);
-        FETTLE_UNROLL for (int j = 0; j < kTokens; ++j)
-          acc[j * kTiles + m] = fma(to_floats(sum[j * kTiles + m]), multiply(scale, splat_float(&x[j].scale)),
-                                    acc[j * kTiles + m]);
+        FETTLE_UNROLL for (int j = 0; j < kTokens; ++j) acc[j * kTiles + m] = fma(
+            to_floats(sum[j * kTiles + m]), multiply(scale, splat_float(&x[j].scale)), acc[j * kTiles + m]);
       }
     }
-    FETTLE_UNROLL for (int h = 0; h < F::kMins; ++h)
-      FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) {
-        const Floats min = source.min(m, h);
-        FETTLE_UNROLL for (int j = 0; j < kTokens; ++j)
-          acc[j * kTiles + m] = fma(min, as_floats(splat_from(&x[j].term[h])), acc[j * kTiles + m]);
-      }
+    FETTLE_UNROLL for (int h = 0; h < F::kMins; ++h) FETTLE_UNROLL for (int m = 0; m < kTiles; ++m) {
+      const Floats min = source.min(m, h);
+      FETTLE_UNROLL for (int j = 0; j < kTokens; ++j) acc[j * kTiles + m] =
+          fma(min, as_floats(splat_from(&x[j].term[h])), acc[j * kTiles + m]);
+    }
   }
   FETTLE_UNROLL for (int i = 0; i < kTokens * kTiles; ++i) store_floats(totals + 16 * i, acc[i]);
 }
 
 template <class D, int kTokens>
-__attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first,
-                                           const Token* x, int64_t x_stride) {
+__attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile, int64_t tile_bytes,
+                                           int64_t first, const Token* x, int64_t x_stride) {
   alignas(64) float totals[kTokens * kTileRows] = {};
   const DirectSource<D> source{args.weight + tile * tile_bytes, tile_bytes / (args.k / 32), {}};
   accumulate<D, 1, kTokens>(source, args.k / 32, x, x_stride, totals);
@@ -144,15 +153,15 @@ __attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile,
 }
 
 template <class D, int kTokens = kDirectTokens>
-void direct(int64_t tokens, const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first, const Token* x,
-            int64_t x_stride) {
+void direct(int64_t tokens, const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first,
+            const Token* x, int64_t x_stride) {
   if (tokens == kTokens) return direct_tile<D, kTokens>(args, tile, tile_bytes, first, x, x_stride);
   if constexpr (kTokens > 1) direct<D, kTokens - 1>(tokens, args, tile, tile_bytes, first, x, x_stride);
 }
 
 template <class F, int kTiles, int kTokens>
-__attribute__((noinline)) void panel_block(const std::byte* panel, int64_t groups, const Token* x, int64_t x_stride,
-                                           float* totals) {
+__attribute__((noinline)) void panel_block(const std::byte* panel, int64_t groups, const Token* x,
+                                           int64_t x_stride, float* totals) {
   accumulate<F, kTiles, kTokens>(PanelSource<F, kTiles>{panel, panel}, groups, x, x_stride, totals);
 }
 
@@ -160,28 +169,27 @@ template <class F, int kTiles, int kTokens = kBlockTokens>
 void panel_dispatch(int64_t tokens, const std::byte* panel, int64_t groups, const Token* x, int64_t x_stride,
                     float* totals) {
   if (tokens == kTokens) return panel_block<F, kTiles, kTokens>(panel, groups, x, x_stride, totals);
-  if constexpr (kTokens > 1) panel_dispatch<F, kTiles, kTokens - 1>(tokens, panel, groups, x, x_stride, totals);
+  if constexpr (kTokens > 1)
+    panel_dispatch<F, kTiles, kTokens - 1>(tokens, panel, groups, x, x_stride, totals);
 }
-
-// The part of `count` tokens in block b of `blocks`, as even as can be: 16 in blocks of at most 6 are 6, 5, 5.
-FETTLE_INLINE int64_t block_begin(int64_t count, int64_t b, int64_t blocks) { return count * b / blocks; }
 
 // Only what the inner loop needs of a scheme, so that schemes of one form share its code.
 template <class D>
 using FormOf = Form<(D::kZero != 0 ? 1 : 0), D::kHalves, D::kMins, D::kWide>;
 
 template <class D, int kTiles>
-void panels(const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first, int64_t count, const Token* x,
-            float* totals, std::byte* panel) {
+void panels(const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first, int64_t count,
+            const Token* x, float* totals, std::byte* panel) {
   const int64_t groups = args.k / 32, blocks = (count + kBlockTokens - 1) / kBlockTokens;
   __builtin_memset(totals, 0, static_cast<size_t>(count * kTiles * kTileRows) * sizeof(float));
   for (int64_t g = 0; g < groups; g += kPanelGroups) {
     const int64_t end = g + kPanelGroups < groups ? g + kPanelGroups : groups;
-    expand<D, kTiles>(args.weight + tile * tile_bytes, tile_bytes, g, end, panel);
+    expand<D, kTiles>(args.weight + tile * tile_bytes, tile_bytes, tile_bytes / groups, g, end, panel);
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t t = block_begin(count, b, blocks), tokens = block_begin(count, b + 1, blocks) - t;
       if (end == groups) prefetch_output(args, tile, kTiles, first + t, tokens);
-      panel_dispatch<FormOf<D>, kTiles>(tokens, panel, end - g, x + g * count + t, count, totals + t * kTiles * kTileRows);
+      panel_dispatch<FormOf<D>, kTiles>(tokens, panel, end - g, x + g * count + t, count,
+                                        totals + t * kTiles * kTileRows);
     }
   }
   for (int64_t t = 0; t < count; ++t)
@@ -199,7 +207,8 @@ void run_q8g32(Scheme scheme, const LinearArgs& args) {
   const int64_t chunks = (args.t + limit - 1) / limit, most = (args.t + chunks - 1) / chunks;
   const int64_t panel_bytes = kPanelGroups * PanelSource<D, kPanelTiles>::kGroupBytes;
 
-  Carver carver(thread_scratch(Carver::bytes_of<Token>(most * groups) + Carver::bytes_of<std::byte>(panel_bytes) +
+  Carver carver(thread_scratch(Carver::bytes_of<Token>(most * groups) +
+                               Carver::bytes_of<std::byte>(panel_bytes) +
                                Carver::bytes_of<float>(most * kPanelTiles * kTileRows)));
   Token* tokens = carver.take<Token>(most * groups);
   float* totals = carver.take<float>(most * kPanelTiles * kTileRows);

@@ -1,5 +1,5 @@
-// The entry point of each instruction set, one template each; kernels.inc lists the pairs that are instantiated. Private to this
-// folder: everyone else reaches a kernel through the table of linear.h.
+// The entry point of each instruction set, one template each; kernels.inc lists the pairs that are
+// instantiated. Private to this folder: everyone else reaches a kernel through the table of linear.h.
 #pragma once
 
 #include "kernels/linear/linear.h"

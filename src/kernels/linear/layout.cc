@@ -8,9 +8,10 @@
 namespace fettle {
 namespace {
 
-// A canonical block is a sequence of fields, each `count` elements of 1, 2 or 4 bytes that stay together. A tile holds, for
-// each block, for each field, for each element, the element of the 16 rows. So the bytes of the field at offset o of a block
-// begin at 16 * o of the tile's block, and the layout is a bijection because the fields cover the block.
+// A canonical block is a sequence of fields, each `count` elements of 1, 2 or 4 bytes that stay together. A
+// tile holds, for each block, for each field, for each element, the element of the 16 rows. So the bytes of
+// the field at offset o of a block begin at 16 * o of the tile's block, and the layout is a bijection because
+// the fields cover the block.
 struct Field {
   int bytes;
   int64_t count;
@@ -34,26 +35,45 @@ constexpr Field kF16[] = {{2, 1}};
 
 std::span<const Field> block_fields(Scheme scheme) {
   switch (scheme) {
-    case Scheme::kF32: return kF32;
-    case Scheme::kF16: return kF16;
-    case Scheme::kQ4_0: case Scheme::kIQ4_NL: case Scheme::kI4G32: return kQ4_0;
-    case Scheme::kQ4_1: return kQ4_1;
-    case Scheme::kQ5_0: return kQ5_0;
-    case Scheme::kQ5_1: return kQ5_1;
-    case Scheme::kQ8_0: return kQ8_0;
-    case Scheme::kQ2_K: return kQ2K;
-    case Scheme::kQ3_K: return kQ3K;
-    case Scheme::kQ4_K: return kQ4K;
-    case Scheme::kQ5_K: return kQ5K;
-    case Scheme::kQ6_K: return kQ6K;
-    case Scheme::kMXFP4: return kMXFP4;
-    case Scheme::kI4G32Z: return kI4G32Z;
-    case Scheme::kBF16: case Scheme::kI8C: break;  // dword_rows()
+    case Scheme::kF32:
+      return kF32;
+    case Scheme::kF16:
+      return kF16;
+    case Scheme::kQ4_0:
+    case Scheme::kIQ4_NL:
+    case Scheme::kI4G32:
+      return kQ4_0;
+    case Scheme::kQ4_1:
+      return kQ4_1;
+    case Scheme::kQ5_0:
+      return kQ5_0;
+    case Scheme::kQ5_1:
+      return kQ5_1;
+    case Scheme::kQ8_0:
+      return kQ8_0;
+    case Scheme::kQ2_K:
+      return kQ2K;
+    case Scheme::kQ3_K:
+      return kQ3K;
+    case Scheme::kQ4_K:
+      return kQ4K;
+    case Scheme::kQ5_K:
+      return kQ5K;
+    case Scheme::kQ6_K:
+      return kQ6K;
+    case Scheme::kMXFP4:
+      return kMXFP4;
+    case Scheme::kI4G32Z:
+      return kI4G32Z;
+    case Scheme::kBF16:
+    case Scheme::kI8C:
+      break;  // dword_rows()
   }
   return {};
 }
 
-// Schemes whose row is one run of dwords, the last of which a row may fill only in part: two bf16, or scale and four int8.
+// Schemes whose row is one run of dwords, the last of which a row may fill only in part: two bf16, or scale
+// and four int8.
 bool dword_rows(Scheme scheme) { return scheme == Scheme::kBF16 || scheme == Scheme::kI8C; }
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -64,7 +84,8 @@ int64_t row_dwords(Scheme scheme, int64_t k) {
 }
 
 template <typename T>
-void interleave(const std::byte* rows, int64_t row_stride, int64_t row_count, int64_t count, std::byte* tile) {
+void interleave(const std::byte* rows, int64_t row_stride, int64_t row_count, int64_t count,
+                std::byte* tile) {
   for (int64_t e = 0; e < count; ++e)
     for (int64_t r = 0; r < kTileRows; ++r, tile += sizeof(T)) {
       if (r < row_count)
@@ -75,11 +96,12 @@ void interleave(const std::byte* rows, int64_t row_stride, int64_t row_count, in
 }
 
 template <typename T>
-void deinterleave(const std::byte* tile, int64_t row_count, int64_t count, std::byte* rows, int64_t row_stride) {
+void deinterleave(const std::byte* tile, int64_t row_count, int64_t count, std::byte* rows,
+                  int64_t row_stride) {
   for (int64_t e = 0; e < count; ++e, tile += kTileRows * sizeof(T))
     for (int64_t r = 0; r < row_count; ++r)
-      std::memcpy(rows + r * row_stride + e * static_cast<int64_t>(sizeof(T)), tile + r * static_cast<int64_t>(sizeof(T)),
-                  sizeof(T));
+      std::memcpy(rows + r * row_stride + e * static_cast<int64_t>(sizeof(T)),
+                  tile + r * static_cast<int64_t>(sizeof(T)), sizeof(T));
 }
 
 void pack_dword_rows(Scheme scheme, const std::byte* rows, int64_t row_stride, int64_t row_count, int64_t k,
@@ -112,7 +134,8 @@ int64_t packed_tile_bytes(Scheme scheme, int64_t k) {
   return round_up(used_tile_bytes(scheme, k), 64);
 }
 
-void pack_tile(Scheme scheme, const std::byte* rows, int64_t row_stride, int64_t row_count, int64_t k, std::byte* tile) {
+void pack_tile(Scheme scheme, const std::byte* rows, int64_t row_stride, int64_t row_count, int64_t k,
+               std::byte* tile) {
   CHECK(row_fits(scheme, k) && row_count > 0 && row_count <= kTileRows, "k {}, rows {}", k, row_count);
   const int64_t used = used_tile_bytes(scheme, k);
   std::memset(tile + used, 0, static_cast<size_t>(packed_tile_bytes(scheme, k) - used));
@@ -130,7 +153,8 @@ void pack_tile(Scheme scheme, const std::byte* rows, int64_t row_stride, int64_t
     }
 }
 
-void unpack_tile(Scheme scheme, const std::byte* tile, int64_t row_count, int64_t k, std::byte* rows, int64_t row_stride) {
+void unpack_tile(Scheme scheme, const std::byte* tile, int64_t row_count, int64_t k, std::byte* rows,
+                 int64_t row_stride) {
   CHECK(row_fits(scheme, k) && row_count > 0 && row_count <= kTileRows, "k {}, rows {}", k, row_count);
   if (dword_rows(scheme)) return unpack_dword_rows(scheme, tile, row_count, k, rows, row_stride);
 

@@ -21,8 +21,8 @@ int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1
 Q8View view_of(std::byte* buffer, int64_t t, int64_t k_padded, int64_t groups) {
   std::byte* scales = buffer + round_up(t * k_padded, 64);
   std::byte* sums = scales + round_up(t * groups * 4, 64);
-  return {reinterpret_cast<int8_t*>(buffer), reinterpret_cast<float*>(scales), reinterpret_cast<int32_t*>(sums), k_padded,
-          groups};
+  return {reinterpret_cast<int8_t*>(buffer), reinterpret_cast<float*>(scales),
+          reinterpret_cast<int32_t*>(sums), k_padded, groups};
 }
 
 // What a run of numbers is divided by. A maximum so small that its inverse overflows counts as zero.
@@ -35,8 +35,14 @@ inline Scale scale_of(float maximum) {
   return {maximum / 127.0f, inverse};
 }
 
-// The three steps on x[count], count <= remaining of the row. Comparisons are written so that a NaN loses, as vmaxps does.
-struct Scalar {
+void f32_row(const float* x, int64_t k, std::byte* buffer, int64_t /*t*/, int64_t r) {
+  std::memcpy(buffer + r * k * static_cast<int64_t>(sizeof(float)), x,
+              static_cast<size_t>(k) * sizeof(float));
+}
+
+// The steps on x[count]. Comparisons are written so that a NaN loses, as vmaxps does.
+namespace scalar {
+struct Steps {
   static float maximum(const float* x, int64_t count) {
     float maximum = 0.0f;
     for (int64_t i = 0; i < count; ++i) {
@@ -60,41 +66,8 @@ struct Scalar {
     for (int64_t i = 0; i < count; ++i) out[i] = f32_to_bf16(x[i]);
   }
 };
-
-template <typename Steps>
-void q8g32_row(const float* x, int64_t k, std::byte* buffer, int64_t t, int64_t r) {
-  const Q8View view = q8g32_view(buffer, t, k);
-  int8_t* codes = view.codes + r * view.k_padded;
-  for (int64_t g = 0; g < view.groups; ++g) {
-    const int64_t count = std::clamp<int64_t>(k - g * kGroup, 0, kGroup);
-    const Scale scale = scale_of(Steps::maximum(x + g * kGroup, count));
-    view.scales[r * view.groups + g] = scale.scale;
-    view.sums[r * view.groups + g] = Steps::round(x + g * kGroup, count, scale.inverse, codes + g * kGroup);
-  }
-  std::memset(codes + k, 0, static_cast<size_t>(view.k_padded - k));
-}
-
-template <typename Steps>
-void q8t_row(const float* x, int64_t k, std::byte* buffer, int64_t t, int64_t r) {
-  const Q8View view = q8t_view(buffer, t, k);
-  int8_t* codes = view.codes + r * view.k_padded;
-  const Scale scale = scale_of(Steps::maximum(x, k));
-  view.scales[r] = scale.scale;
-  view.sums[r] = Steps::round(x, k, scale.inverse, codes);
-  std::memset(codes + k, 0, static_cast<size_t>(view.k_padded - k));
-}
-
-template <typename Steps>
-void bf16_row(const float* x, int64_t k, std::byte* buffer, int64_t /*t*/, int64_t r) {
-  const int64_t stride = bf16_row_stride(k);
-  uint16_t* out = reinterpret_cast<uint16_t*>(buffer) + r * stride;
-  Steps::to_bf16(x, k, out);
-  std::memset(out + k, 0, static_cast<size_t>(stride - k) * sizeof(uint16_t));
-}
-
-void f32_row(const float* x, int64_t k, std::byte* buffer, int64_t /*t*/, int64_t r) {
-  std::memcpy(buffer + r * k * static_cast<int64_t>(sizeof(float)), x, static_cast<size_t>(k) * sizeof(float));
-}
+#include "kernels/linear/quantise_body.h"
+}  // namespace scalar
 
 #if defined(__x86_64__)
 
@@ -102,38 +75,44 @@ void f32_row(const float* x, int64_t k, std::byte* buffer, int64_t /*t*/, int64_
 #include "kernels/target_begin.h"
 
 // Eight lanes at a time; what is left of a run goes the scalar way.
-struct Avx2 {
+namespace avx2 {
+struct Steps {
   static float maximum(const float* x, int64_t count) {
     const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 lanes = _mm256_setzero_ps();
     int64_t i = 0;
-    for (; i + 8 <= count; i += 8) lanes = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), magnitude), lanes);
+    for (; i + 8 <= count; i += 8)
+      lanes = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), magnitude), lanes);
     __m128 four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     const float most = _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
-    const float rest = Scalar::maximum(x + i, count - i);
+    const float rest = scalar::Steps::maximum(x + i, count - i);
     return rest > most ? rest : most;
   }
   static int32_t round(const float* x, int64_t count, float inverse, int8_t* codes) {
-    const __m256 low = _mm256_set1_ps(-127.0f), high = _mm256_set1_ps(127.0f), factor = _mm256_set1_ps(inverse);
+    const __m256 low = _mm256_set1_ps(-127.0f), high = _mm256_set1_ps(127.0f),
+                 factor = _mm256_set1_ps(inverse);
     __m256i sums = _mm256_setzero_si256();
     int64_t i = 0;
     for (; i + 8 <= count; i += 8) {
       const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + i), factor);
       const __m256i whole = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, low), high));
       sums = _mm256_add_epi32(sums, whole);
-      const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+      const __m128i words =
+          _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
       _mm_storel_epi64(reinterpret_cast<__m128i*>(codes + i), _mm_packs_epi16(words, words));
     }
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
-    return _mm_cvtsi128_si32(four) + Scalar::round(x + i, count - i, inverse, codes + i);
+    return _mm_cvtsi128_si32(four) + scalar::Steps::round(x + i, count - i, inverse, codes + i);
   }
   static void to_bf16(const float* x, int64_t count, uint16_t* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = f32_to_bf16(x[i]);  // the compiler's vectors serve
   }
 };
+#include "kernels/linear/quantise_body.h"
+}  // namespace avx2
 
 #include "kernels/target_end.h"
 
@@ -141,8 +120,11 @@ struct Avx2 {
 #include "kernels/target_begin.h"
 
 // Sixteen lanes at a time, the last ones under a mask.
-struct Avx512 {
-  static __mmask16 lanes(int64_t left) { return static_cast<__mmask16>(left >= 16 ? 0xffffu : (1u << left) - 1u); }
+namespace avx512 {
+struct Steps {
+  static __mmask16 lanes(int64_t left) {
+    return static_cast<__mmask16>(left >= 16 ? 0xffffu : (1u << left) - 1u);
+  }
   static float maximum(const float* x, int64_t count) {
     __m512 most = _mm512_setzero_ps();
     for (int64_t i = 0; i < count; i += 16)
@@ -150,7 +132,8 @@ struct Avx512 {
     return _mm512_reduce_max_ps(most);
   }
   static int32_t round(const float* x, int64_t count, float inverse, int8_t* codes) {
-    const __m512 low = _mm512_set1_ps(-127.0f), high = _mm512_set1_ps(127.0f), factor = _mm512_set1_ps(inverse);
+    const __m512 low = _mm512_set1_ps(-127.0f), high = _mm512_set1_ps(127.0f),
+                 factor = _mm512_set1_ps(inverse);
     __m512i sums = _mm512_setzero_si512();
     for (int64_t i = 0; i < count; i += 16) {
       const __mmask16 mask = lanes(count - i);
@@ -165,21 +148,12 @@ struct Avx512 {
     for (int64_t i = 0; i < count; ++i) out[i] = f32_to_bf16(x[i]);
   }
 };
+#include "kernels/linear/quantise_body.h"
+}  // namespace avx512
 
 #include "kernels/target_end.h"
 
 #endif
-
-template <typename Steps>
-QuantiseRowFn pick(Activation activation) {
-  switch (activation) {
-    case Activation::kF32: return f32_row;
-    case Activation::kBF16: return bf16_row<Steps>;
-    case Activation::kQ8G32: return q8g32_row<Steps>;
-    case Activation::kQ8T: return q8t_row<Steps>;
-  }
-  return nullptr;
-}
 
 }  // namespace
 
@@ -197,21 +171,25 @@ int64_t q8_bytes(int64_t t, int64_t k, bool per_token) {
 
 int64_t activation_bytes(Activation a, int64_t t, int64_t k) {
   switch (a) {
-    case Activation::kF32: return round_up(t * k * 4, 64);
-    case Activation::kBF16: return t * bf16_row_stride(k) * 2;
-    case Activation::kQ8G32: return q8_bytes(t, k, false);
-    case Activation::kQ8T: return q8_bytes(t, k, true);
+    case Activation::kF32:
+      return round_up(t * k * 4, 64);
+    case Activation::kBF16:
+      return t * bf16_row_stride(k) * 2;
+    case Activation::kQ8G32:
+      return q8_bytes(t, k, false);
+    case Activation::kQ8T:
+      return q8_bytes(t, k, true);
   }
   return 0;
 }
 
 QuantiseRowFn find_quantise_row(Activation activation, Isa isa) {
 #if defined(__x86_64__)
-  if (isa >= Isa::kAvx512) return pick<Avx512>(activation);
-  if (isa >= Isa::kAvx2) return pick<Avx2>(activation);
+  if (isa >= Isa::kAvx512) return avx512::pick(activation);
+  if (isa >= Isa::kAvx2) return avx2::pick(activation);
 #endif
   (void)isa;
-  return pick<Scalar>(activation);
+  return scalar::pick(activation);
 }
 
 }  // namespace fettle

@@ -1,6 +1,6 @@
-// The definition of every linear kernel, written to be read: rows are unpacked, codes and scales taken apart one by one, and
-// the order of floating-point operations stated once. The faster files must give the same bits, except bf16 x bf16 on
-// AVX512-BF16, whose instruction rounds in its own way.
+// The definition of every linear kernel, written to be read: rows are unpacked, codes and scales taken apart
+// one by one, and the order of floating-point operations stated once. The faster files must give the same
+// bits, except bf16 x bf16 on AVX512-BF16, whose instruction rounds in its own way.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -21,9 +21,10 @@ T load(const std::byte* p) {
 float load_f16(const std::byte* p) { return f16_to_f32(load<uint16_t>(p)); }
 int byte_at(const std::byte* p, int64_t i) { return std::to_integer<int>(p[i]); }
 
-// 32 consecutive weights of a row as whole numbers. The value of weight i is code * scale + min, with the scale of its half when
-// there are two (Q6_K) and the minimum of its half when there are two (Q2_K). Sub-scales that keep code within 9 bits are
-// multiplied into the code (Q2_K, Q3_K), so that one product of floats serves 32 weights.
+// 32 consecutive weights of a row as whole numbers. The value of weight i is code * scale + min, with the
+// scale of its half when there are two (Q6_K) and the minimum of its half when there are two (Q2_K).
+// Sub-scales that keep code within 9 bits are multiplied into the code (Q2_K, Q3_K), so that one product of
+// floats serves 32 weights.
 struct Group {
   int code[32];
   int scales = 1;
@@ -80,7 +81,8 @@ void decode_i4g32z(const std::byte* block, Group& out) {
   for (int i = 0; i < 32; ++i) out.code[i] = nibble(block + 3, i) - (byte_at(block, 2) & 15);
 }
 
-// Of the super-blocks of 256, part g of 8. The 2-bit codes lie in four planes of two bits: part g = 4n+j is plane j of half n.
+// Of the super-blocks of 256, part g of 8. The 2-bit codes lie in four planes of two bits: part g = 4n+j is
+// plane j of half n.
 void decode_q2_k(const std::byte* block, int g, Group& out) {
   const float d = load_f16(block + 80), d_min = load_f16(block + 82);
   out.scale[0] = d;
@@ -124,7 +126,8 @@ void decode_q4_k(const std::byte* block, int g, Group& out) {
 void decode_q5_k(const std::byte* block, int g, Group& out) {
   decode_scale_min(block, g, out);
   for (int i = 0; i < 32; ++i)
-    out.code[i] = (byte_at(block, 48 + 32 * (g / 2) + i) >> (4 * (g % 2)) & 15) | (byte_at(block, 16 + i) >> g & 1) << 4;
+    out.code[i] = (byte_at(block, 48 + 32 * (g / 2) + i) >> (4 * (g % 2)) & 15) |
+                  (byte_at(block, 16 + i) >> g & 1) << 4;
 }
 
 void decode_q6_k(const std::byte* block, int g, Group& out) {
@@ -144,20 +147,48 @@ Group decode_group(Scheme scheme, const std::byte* row, int64_t g) {
   const int part = static_cast<int>(g % 8);
   Group out;
   switch (scheme) {
-    case Scheme::kQ4_0: case Scheme::kI4G32: decode_q4_0(block, out); break;
-    case Scheme::kQ4_1: decode_q4_1(block, out); break;
-    case Scheme::kQ5_0: decode_q5_0(block, out); break;
-    case Scheme::kQ5_1: decode_q5_1(block, out); break;
-    case Scheme::kQ8_0: decode_q8_0(block, out); break;
-    case Scheme::kIQ4_NL: decode_iq4_nl(block, out); break;
-    case Scheme::kMXFP4: decode_mxfp4(block, out); break;
-    case Scheme::kI4G32Z: decode_i4g32z(block, out); break;
-    case Scheme::kQ2_K: decode_q2_k(block, part, out); break;
-    case Scheme::kQ3_K: decode_q3_k(block, part, out); break;
-    case Scheme::kQ4_K: decode_q4_k(block, part, out); break;
-    case Scheme::kQ5_K: decode_q5_k(block, part, out); break;
-    case Scheme::kQ6_K: decode_q6_k(block, part, out); break;
-    default: break;  // the float schemes and i8c have no groups
+    case Scheme::kQ4_0:
+    case Scheme::kI4G32:
+      decode_q4_0(block, out);
+      break;
+    case Scheme::kQ4_1:
+      decode_q4_1(block, out);
+      break;
+    case Scheme::kQ5_0:
+      decode_q5_0(block, out);
+      break;
+    case Scheme::kQ5_1:
+      decode_q5_1(block, out);
+      break;
+    case Scheme::kQ8_0:
+      decode_q8_0(block, out);
+      break;
+    case Scheme::kIQ4_NL:
+      decode_iq4_nl(block, out);
+      break;
+    case Scheme::kMXFP4:
+      decode_mxfp4(block, out);
+      break;
+    case Scheme::kI4G32Z:
+      decode_i4g32z(block, out);
+      break;
+    case Scheme::kQ2_K:
+      decode_q2_k(block, part, out);
+      break;
+    case Scheme::kQ3_K:
+      decode_q3_k(block, part, out);
+      break;
+    case Scheme::kQ4_K:
+      decode_q4_k(block, part, out);
+      break;
+    case Scheme::kQ5_K:
+      decode_q5_k(block, part, out);
+      break;
+    case Scheme::kQ6_K:
+      decode_q6_k(block, part, out);
+      break;
+    default:
+      break;  // the float schemes and i8c have no groups
   }
   return out;
 }

@@ -9,9 +9,12 @@ namespace {
 constexpr std::array<std::string_view, 4> kActivationNames = {"f32", "bf16", "q8g32", "q8t"};
 
 #define FETTLE_LINE(scheme, activation, name, isa, function) \
-  {name, Scheme::scheme, Activation::activation, Isa::isa, linear::function<Scheme::scheme, Activation::activation>},
-#define FETTLE_AVX512_BF16(scheme, activation, name) FETTLE_LINE(scheme, activation, name, kAvx512Bf16, avx512_bf16)
-#define FETTLE_AVX512_VNNI(scheme, activation, name) FETTLE_LINE(scheme, activation, name, kAvx512Vnni, avx512_vnni)
+  {name, Scheme::scheme, Activation::activation, Isa::isa,   \
+   linear::function<Scheme::scheme, Activation::activation>},
+#define FETTLE_AVX512_BF16(scheme, activation, name) \
+  FETTLE_LINE(scheme, activation, name, kAvx512Bf16, avx512_bf16)
+#define FETTLE_AVX512_VNNI(scheme, activation, name) \
+  FETTLE_LINE(scheme, activation, name, kAvx512Vnni, avx512_vnni)
 #define FETTLE_AVX512(scheme, activation, name) FETTLE_LINE(scheme, activation, name, kAvx512, avx512)
 #define FETTLE_AVX2(scheme, activation, name) FETTLE_LINE(scheme, activation, name, kAvx2, avx2)
 #define FETTLE_SCALAR(scheme, activation, name) FETTLE_LINE(scheme, activation, name, kScalar, scalar)

@@ -1,5 +1,6 @@
-// Sixteen lanes, one a row of a tile, in two registers: what int8.h and floats.h are written in. Needs AVX2, FMA, F16C.
-// Every function does what its namesake in simd_avx512.h does. Include <immintrin.h>, <cstdint> and <cstddef> before.
+// Sixteen lanes, one a row of a tile, in two registers: what int8.h and floats.h are written in. Needs AVX2,
+// FMA, F16C. Every function does what its namesake in simd_avx512.h does. Include <immintrin.h>, <cstdint>
+// and <cstddef> before.
 #pragma once
 
 #define FETTLE_INLINE inline __attribute__((always_inline))
@@ -69,7 +70,8 @@ FETTLE_INLINE __m256i select_bits(__m256i bits, __m256i mask, __m256i yes, __m25
   return _mm256_blendv_epi8(yes, no, none);
 }
 FETTLE_INLINE Ints select_bits(Ints bits, Ints mask, Ints yes, Ints no) {
-  return {select_bits(bits.low, mask.low, yes.low, no.low), select_bits(bits.high, mask.high, yes.high, no.high)};
+  return {select_bits(bits.low, mask.low, yes.low, no.low),
+          select_bits(bits.high, mask.high, yes.high, no.high)};
 }
 FETTLE_INLINE Ints select_equal(Ints a, Ints b, Ints yes, Ints no) {
   return {_mm256_blendv_epi8(no.low, yes.low, _mm256_cmpeq_epi32(a.low, b.low)),
@@ -97,7 +99,9 @@ FETTLE_INLINE Floats splat_float(const float* p) {
 FETTLE_INLINE Floats to_floats(Ints v) { return {_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)}; }
 FETTLE_INLINE Floats as_floats(Ints v) { return {_mm256_castsi256_ps(v.low), _mm256_castsi256_ps(v.high)}; }
 FETTLE_INLINE Ints as_ints(Floats v) { return {_mm256_castps_si256(v.low), _mm256_castps_si256(v.high)}; }
-FETTLE_INLINE Floats add(Floats a, Floats b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+FETTLE_INLINE Floats add(Floats a, Floats b) {
+  return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
 FETTLE_INLINE Floats multiply(Floats a, Floats b) {
   return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
 }
@@ -116,8 +120,9 @@ FETTLE_INLINE void store_part(float* p, Floats v, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
-// acc + four products a lane of unsigned weights and signed activations. vpmaddubsw adds two products in 16 bits, which is safe
-// up to weights of 128 (2 * 128 * 127 < 2^15); wider weights go through 16-bit products, even and odd bytes apart.
+// acc + four products a lane of unsigned weights and signed activations. vpmaddubsw adds two products in 16
+// bits, which is safe up to weights of 128 (2 * 128 * 127 < 2^15); wider weights go through 16-bit products,
+// even and odd bytes apart.
 template <bool kWide>
 FETTLE_INLINE __m256i dot(__m256i acc, __m256i w, __m256i x) {
   if constexpr (!kWide) {

@@ -1,5 +1,5 @@
-// Sixteen lanes, one a row of a tile, in one register: what int8.h and floats.h are written in. Needs AVX-512 F, BW, VL, DQ;
-// the including file adds dot(). Include <immintrin.h>, <cstdint> and <cstddef> before.
+// Sixteen lanes, one a row of a tile, in one register: what int8.h and floats.h are written in. Needs AVX-512
+// F, BW, VL, DQ; the including file adds dot(). Include <immintrin.h>, <cstdint> and <cstddef> before.
 #pragma once
 
 #define FETTLE_INLINE inline __attribute__((always_inline))
@@ -66,8 +66,12 @@ FETTLE_INLINE Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); 
 FETTLE_INLINE Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
 FETTLE_INLINE __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
-FETTLE_INLINE Floats load_part(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first_lanes(count), p); }
-FETTLE_INLINE void store_part(float* p, Floats v, int64_t count) { _mm512_mask_storeu_ps(p, first_lanes(count), v); }
+FETTLE_INLINE Floats load_part(const float* p, int64_t count) {
+  return _mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+FETTLE_INLINE void store_part(float* p, Floats v, int64_t count) {
+  _mm512_mask_storeu_ps(p, first_lanes(count), v);
+}
 
 }  // namespace
 }  // namespace fettle::linear

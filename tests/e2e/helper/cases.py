@@ -1,7 +1,7 @@
 """Test functions as cases, one line each, as ./test reads them (tests/e2e/README.md).
 
-@case on a function makes it a case named like the function; main() runs them all. An AssertionError fails the case,
-Skip skips it.
+@case on a function makes it a case named like the function; main() runs them all. An AssertionError fails the
+case, Skip skips it.
 """
 
 import os
@@ -32,7 +32,9 @@ def fettle(*arguments: str, status: int = 0, timeout_s: float = 300) -> subproce
     done = subprocess.run([FETTLE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s)
     if done.returncode != status:
         print(done.stdout + done.stderr)
-        raise AssertionError(f"fettle {' '.join(map(str, arguments))}: exit status {done.returncode}, expected {status}")
+        raise AssertionError(
+            f"fettle {' '.join(map(str, arguments))}: exit status {done.returncode}, expected {status}"
+        )
     return done
 
 

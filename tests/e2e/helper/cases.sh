@@ -1,10 +1,10 @@
-# source "$FETTLE_ROOT/tests/e2e/helper/cases.sh": one line a case, as ./test reads them (tests/e2e/README.md).
+# source "$FETTLE_ROOT/tests/e2e/helper/cases.sh": one line a case, as tests/e2e/README.md says.
 
 pass() { echo "ok $1"; }
 fail() { echo "FAIL $1: ${2:-no reason given}"; }
 skip() { echo "skip $1: $2"; }
 
-# expect_status NAME STATUS COMMAND...: the command must end with this exit status; what it printed is left in $output.
+# expect_status NAME STATUS COMMAND...: the command ends with this exit status; what it printed is in $output.
 expect_status() {
   local name=$1 wanted=$2 status=0
   shift 2
@@ -17,7 +17,10 @@ expect_status() {
   fi
 }
 
-# expect_text NAME TEXT: the last command of expect_status printed this.
+# expect_silence NAME: $output is empty.
+expect_silence() { if [[ -z $output ]]; then pass "$1"; else fail "$1" "$output"; fi; }
+
+# expect_text NAME TEXT: $output holds this.
 expect_text() {
   if [[ $output == *"$2"* ]]; then
     pass "$1"

@@ -90,7 +90,7 @@ TEST(ThreadPool, IdlePoolUsesNoCpu) {
   const double before = cpu_seconds();
   std::this_thread::sleep_for(std::chrono::milliseconds(400));
   EXPECT_LT(cpu_seconds() - before, 0.02);
-  int calls = 0;
+  std::atomic<int> calls{0};
   pool.run([&](int worker) { calls += worker == 0; });
   EXPECT_EQ(calls, 1);
 }

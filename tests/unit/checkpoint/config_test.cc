@@ -107,7 +107,8 @@ TEST(RopeConfigTest, BothSpellingsOfHuggingFace) {
           "rope_scaling":{"type":"yarn","factor":40,"original_max_position_embeddings":4096,
           "beta_fast":33,"beta_slow":2,"mscale":0.707,"mscale_all_dim":0.5}})",
       R"({"model_type":"x","max_position_embeddings":99,
-          "rope_parameters":{"rope_type":"yarn","rope_theta":5000,"factor":40.0,"original_max_position_embeddings":4096,
+          "rope_parameters":{"rope_type":"yarn","rope_theta":5000,"factor":40.0,
+          "original_max_position_embeddings":4096,
           "beta_fast":33,"beta_slow":2,"mscale":0.707,"mscale_all_dim":0.5}})"};
   for (const char* config : configs) {
     const auto rope = from_json(config).rope();

@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "rows.h"
+#include "quant/rows.h"
 
 namespace fettle {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "rows.h"
+#include "quant/rows.h"
 #include "tensor/numbers.h"
 
 namespace fettle {

@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "rows.h"
+#include "quant/rows.h"
 
 namespace fettle {
 namespace {
