@@ -24,7 +24,7 @@ FOLDERS = {
     "device": "kernels",
     "pull": "base",
     # serving
-    "artifact": "graph plan/plan.h",
+    "artifact": "graph plan/plan.h runtime/weight_store.h kernels/linear/layout.h",
     "runtime": "artifact device",
     "server": "runtime text",
     # adapting
@@ -32,8 +32,8 @@ FOLDERS = {
     "target": "tensor",
     "quant": "tensor",
     "arch": "checkpoint graph",
-    "weights": "graph checkpoint quant runtime/weight_store.h",
-    "passes": f"graph target quant {KERNEL_LISTS}",
+    "weights": "graph checkpoint quant runtime/weight_store.h kernels/linear/layout.h",
+    "passes": f"graph target quant plan/plan.h {KERNEL_LISTS}",
     "plan": f"graph target {KERNEL_LISTS}",
     # on top
     "quality": "runtime text weights arch passes",
@@ -48,7 +48,7 @@ CLOSED_TO_SERVING = {"runtime": "checkpoint arch passes quant", "server": "check
 
 # Library header -> the only folders or files that may include it.
 LIBRARIES = {
-    "nlohmann/": "base/json.h base/json.cc",
+    "nlohmann/": "base/json.h base/json.cc base/json_stream.cc",
     "openssl/": "base server",
     "curl/": "pull",
     "zlib.h": "pull server",

@@ -2,7 +2,8 @@
 
 namespace fettle {
 
-#define ARCHITECTURE(name, build) Result<BuiltGraph> build(const Checkpoint& checkpoint, const ModelFields& fields);
+#define ARCHITECTURE(name, build) \
+  Result<BuiltGraph> build(const Checkpoint& checkpoint, const ModelFields& fields);
 #include "arch/list.inc"
 #undef ARCHITECTURE
 
@@ -32,7 +33,8 @@ Result<BuiltGraph> build_graph(const Checkpoint& checkpoint) {
     if (a.name == fields.architecture()) return a.build(checkpoint, fields);
   std::string known;
   for (const Architecture& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
-  return unsupported("{}: architecture '{}' is not known; known are: {}", fields.file(), fields.architecture(), known);
+  return unsupported("{}: architecture '{}' is not known; known are: {}", fields.file(),
+                     fields.architecture(), known);
 }
 
 }  // namespace fettle

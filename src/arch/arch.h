@@ -1,4 +1,5 @@
-// Architectures: from a checkpoint's configuration and tensor names to a graph. One file each, one line in list.inc.
+// Architectures: from a checkpoint's configuration and tensor names to a graph. One file each, one line in
+// list.inc.
 #pragma once
 
 #include <string>
@@ -16,8 +17,8 @@ struct BuiltGraph {
   std::vector<std::string> unused_tensors;  // stored but not read, each with the reason
 };
 
-// Builds and verifies the graph of a checkpoint. Every stored tensor is read exactly once or listed with the reason.
-// Unknown architecture: kUnsupported, naming it and those known.
+// Builds and verifies the graph of a checkpoint. Every stored tensor is read exactly once or listed with the
+// reason. Unknown architecture: kUnsupported, naming it and those known.
 Result<BuiltGraph> build_graph(const Checkpoint& checkpoint);
 
 std::vector<std::string> known_architectures();

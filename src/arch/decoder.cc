@@ -20,43 +20,55 @@ Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const Mo
   TRY(c.tied_head, fields.boolean_or("tie_word_embeddings", false));
   TRY(c.rope, rope_config(checkpoint, fields));
   TRY(const std::string act, fields.string_or("hidden_act", "silu"));
-  if (act != "silu") return unsupported("{}: hidden_act is '{}'; this architecture is known with 'silu'", fields.file(), act);
+  if (act != "silu")
+    return unsupported("{}: hidden_act is '{}'; this architecture is known with 'silu'", fields.file(), act);
   if (c.heads % c.kv_heads != 0)
-    return bad_input("{}: {} attention heads do not divide over {} key/value heads", fields.file(), c.heads, c.kv_heads);
+    return bad_input("{}: {} attention heads do not divide over {} key/value heads", fields.file(), c.heads,
+                     c.kv_heads);
   return c;
 }
 
 DecoderBuilder::DecoderBuilder(const Checkpoint& checkpoint, const ModelFields& fields, DecoderConfig config)
     : checkpoint_(checkpoint), fields_(fields), config_(std::move(config)), ops_(&graph_) {}
 
-bool DecoderBuilder::has_tensor(const std::string& hf_name) const { return resolve_tensor(checkpoint_, hf_name).ok(); }
+bool DecoderBuilder::has_tensor(const std::string& hf_name) const {
+  return resolve_tensor(checkpoint_, hf_name).ok();
+}
 
 Result<ExprPtr> DecoderBuilder::stored(const std::string& hf_name, const Shape& shape) {
   // A configuration alone still has a graph: its shapes are what `inspect` and `plan` need.
   if (!checkpoint_.has_weights()) return source_expr(hf_name, Scheme::kBF16, shape);
   TRY(const TensorRef ref, resolve_tensor(checkpoint_, hf_name));
   const StoredTensor& tensor = *checkpoint_.find(ref.name);
-  if (!tensor.scheme) return unsupported("{}: tensor '{}' is stored as {}", checkpoint_.path(), ref.name, tensor.storage_name());
+  if (!tensor.scheme)
+    return unsupported("{}: tensor '{}' is stored as {}", checkpoint_.path(), ref.name,
+                       tensor.storage_name());
   if (tensor.shape != shape)
-    return bad_input("{}: tensor '{}' is {}; the configuration says {}", checkpoint_.path(), ref.name, shape_text(tensor.shape), shape_text(shape));
+    return bad_input("{}: tensor '{}' is {}; the configuration says {}", checkpoint_.path(), ref.name,
+                     shape_text(tensor.shape), shape_text(shape));
   consumed_.insert(ref.name);
   return source_expr(ref.name, *tensor.scheme, shape);
 }
 
-Result<std::string> DecoderBuilder::tensor(const std::string& name, const std::string& hf_name, const Shape& shape) {
+Result<std::string> DecoderBuilder::tensor(const std::string& name, const std::string& hf_name,
+                                           const Shape& shape) {
   TRY(ExprPtr expr, stored(hf_name, shape));
   return ops_.weight(name, std::move(expr));
 }
 
-Result<ValueId> DecoderBuilder::norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width, int64_t heads) {
+Result<ValueId> DecoderBuilder::norm(ValueId x, const std::string& name, const std::string& hf_name,
+                                     int64_t width, int64_t heads) {
   TRY(std::string gain, tensor(name, hf_name, {width}));
   return ops_.add(Op::kRmsNorm, {x}, {{gain, ""}}, {{"eps", config_.norm_eps}, {"heads", heads}});
 }
 
-Result<ValueId> DecoderBuilder::linear(ValueId x, const std::string& name, const std::string& hf_prefix, int64_t rows, LinearOptions options) {
+Result<ValueId> DecoderBuilder::linear(ValueId x, const std::string& name, const std::string& hf_prefix,
+                                       int64_t rows, LinearOptions options) {
   TRY(ExprPtr expr, stored(hf_prefix + ".weight", {rows, graph_.nodes[x].type.cols}));
-  // GGUF stores the rotary projections of this family for neighbouring pairs; the graph always works on halves.
-  const bool permuted = options.rope_heads > 0 && checkpoint_.format() == SourceFormat::kGguf && fields_.architecture() == "llama";
+  // GGUF stores the rotary projections of this family for neighbouring pairs; the graph always works on
+  // halves.
+  const bool permuted = options.rope_heads > 0 && checkpoint_.format() == SourceFormat::kGguf &&
+                        fields_.architecture() == "llama";
   if (permuted) expr = permute_rows_expr(std::move(expr), "rope_halves", options.rope_heads);
   WeightRef ref{ops_.weight(name, std::move(expr)), ""};
   if (options.bias) {
@@ -67,7 +79,8 @@ Result<ValueId> DecoderBuilder::linear(ValueId x, const std::string& name, const
 }
 
 Result<ValueId> DecoderBuilder::attention(int64_t layer, ValueId x, AttentionOptions options) {
-  const std::string hf = fmt::format("model.layers.{}.self_attn.", layer), name = fmt::format("layers.{}.", layer);
+  const std::string hf = fmt::format("model.layers.{}.self_attn.", layer),
+                    name = fmt::format("layers.{}.", layer);
   const int64_t q_rows = config_.heads * config_.head_dim, kv_rows = config_.kv_heads * config_.head_dim;
   TRY(ValueId q, linear(x, name + "q", hf + "q_proj", q_rows, {config_.heads, options.qkv_bias}));
   TRY(ValueId k, linear(x, name + "k", hf + "k_proj", kv_rows, {config_.kv_heads, options.qkv_bias}));
@@ -92,7 +105,8 @@ Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inne
   return linear(h, name + "down", hf + "down_proj", config_.hidden, {0, bias});
 }
 
-Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const std::string& pattern, const Shape& shape) {
+Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const std::string& pattern,
+                                                 const Shape& shape) {
   if (!checkpoint_.has_weights()) return ops_.weight(name, stack_expr(pattern, Scheme::kBF16, shape));
   const auto member = [&](int64_t e) { return fmt::format(fmt::runtime(pattern), e); };
   TRY(const TensorRef first, resolve_tensor(checkpoint_, member(0)));
@@ -105,7 +119,8 @@ Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const 
   for (int64_t e = 0; e < shape[0]; ++e) {
     TRY(const ExprPtr one, stored(member(e), {shape[1], shape[2]}));
     if (scheme && *scheme != one->scheme)
-      return unsupported("{}: '{}' is stored as {}, its neighbours as {}", checkpoint_.path(), member(e), scheme_name(one->scheme), scheme_name(*scheme));
+      return unsupported("{}: '{}' is stored as {}, its neighbours as {}", checkpoint_.path(), member(e),
+                         scheme_name(one->scheme), scheme_name(*scheme));
     scheme = one->scheme;
   }
   return ops_.weight(name, stack_expr(pattern, *scheme, shape));
@@ -113,10 +128,12 @@ Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const 
 
 Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions options) {
   const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
-  const Shape in = {options.experts, options.inner, config_.hidden}, out = {options.experts, config_.hidden, options.inner};
+  const Shape in = {options.experts, options.inner, config_.hidden},
+              out = {options.experts, config_.hidden, options.inner};
   TRY(const ValueId scores, linear(x, name + "router", hf + "gate", options.experts, {}));
-  const ValueId routes = ops_.add(Op::kRoute, {scores}, {},
-                                  {{"k", options.k}, {"normalise", int64_t{options.normalise}}, {"scale", 1.0}});
+  const ValueId routes =
+      ops_.add(Op::kRoute, {scores}, {},
+               {{"k", options.k}, {"normalise", int64_t{options.normalise}}, {"scale", 1.0}});
   TRY(std::string gate, expert_stack(name + "experts.gate", hf + "experts.{}.gate_proj.weight", in));
   TRY(std::string up, expert_stack(name + "experts.up", hf + "experts.{}.up_proj.weight", in));
   TRY(std::string down, expert_stack(name + "experts.down", hf + "experts.{}.down_proj.weight", out));

@@ -1,5 +1,6 @@
-// What most decoder-only transformers share, for architecture files to assemble: reading the common fields, fetching tensors under
-// their Hugging Face names from either format, grouped-query attention, the gated MLP, and the frame of embedding, layers and head.
+// What most decoder-only transformers share, for architecture files to assemble: reading the common fields,
+// fetching tensors under their Hugging Face names from either format, grouped-query attention, the gated MLP,
+// and the frame of embedding, layers and head.
 #pragma once
 
 #include <functional>
@@ -32,14 +33,17 @@ class DecoderBuilder {
   Result<std::string> tensor(const std::string& name, const std::string& hf_name, const Shape& shape);
   bool has_tensor(const std::string& hf_name) const;
 
-  Result<ValueId> norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width, int64_t heads = 1);
+  Result<ValueId> norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width,
+                       int64_t heads = 1);
   struct LinearOptions {
     int64_t rope_heads = 0;  // > 0: rows are heads of a rotary projection, which some files store permuted
     bool bias = false;
   };
-  Result<ValueId> linear(ValueId x, const std::string& name, const std::string& hf_prefix, int64_t rows, LinearOptions options);
+  Result<ValueId> linear(ValueId x, const std::string& name, const std::string& hf_prefix, int64_t rows,
+                         LinearOptions options);
 
-  // q, k, v projections, optional norms of q and k heads, rope, attention, output projection. Reads the normed input.
+  // q, k, v projections, optional norms of q and k heads, rope, attention, output projection. Reads the
+  // normed input.
   struct AttentionOptions {
     bool qkv_bias = false, output_bias = false, qk_norm = false;
   };
@@ -68,7 +72,8 @@ class DecoderBuilder {
   std::set<std::string> consumed_;
 };
 
-// Inverse frequencies after long-context scaling (models.md 0.2, 0.3: the published formulas of Llama 3 and YaRN).
+// Inverse frequencies after long-context scaling (models.md 0.2, 0.3: the published formulas of Llama 3 and
+// YaRN).
 Result<Rope> make_rope(const RopeConfig& config, int64_t dim, bool pairs);
 
 }  // namespace fettle

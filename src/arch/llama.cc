@@ -1,4 +1,5 @@
-// Llama 2 and 3 and their like (SmolLM2, R1-Distill-Llama): models.md 1.2. Optional biases by attention_bias and mlp_bias.
+// Llama 2 and 3 and their like (SmolLM2, R1-Distill-Llama): models.md 1.2. Optional biases by attention_bias
+// and mlp_bias.
 #include "arch/decoder.h"
 
 namespace fettle {

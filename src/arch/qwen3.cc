@@ -1,4 +1,5 @@
-// Qwen 3: no biases (unless attention_bias says so), RMS norm of every q and k head before the rotary embedding.
+// Qwen 3: no biases (unless attention_bias says so), RMS norm of every q and k head before the rotary
+// embedding.
 #include "arch/decoder.h"
 
 namespace fettle {

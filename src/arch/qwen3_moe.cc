@@ -1,5 +1,6 @@
-// Qwen 3 mixture of experts: the attention of qwen3; softmax router over all experts, top-k weights renormalised when
-// norm_topk_prob; layers in mlp_only_layers, and those that decoder_sparse_step skips, have a dense MLP.
+// Qwen 3 mixture of experts: the attention of qwen3; softmax router over all experts, top-k weights
+// renormalised when norm_topk_prob; layers in mlp_only_layers, and those that decoder_sparse_step skips, have
+// a dense MLP.
 #include <algorithm>
 
 #include "arch/decoder.h"
@@ -19,11 +20,13 @@ Result<BuiltGraph> build_qwen3_moe(const Checkpoint& checkpoint, const ModelFiel
   if (fields.has("mlp_only_layers")) {
     TRY(dense_layers, fields.integers("mlp_only_layers"));
   }
-  if (moe.k > moe.experts) return bad_input("{}: {} experts a token of {}", fields.file(), moe.k, moe.experts);
+  if (moe.k > moe.experts)
+    return bad_input("{}: {} experts a token of {}", fields.file(), moe.k, moe.experts);
   return DecoderBuilder(checkpoint, fields, std::move(config))
       .build([=](DecoderBuilder& b, int64_t n, ValueId x) -> Result<ValueId> {
         const std::string hf = fmt::format("model.layers.{}.", n), name = fmt::format("layers.{}.", n);
-        const bool dense = (n + 1) % sparse_step != 0 || std::count(dense_layers.begin(), dense_layers.end(), n) > 0;
+        const bool dense =
+            (n + 1) % sparse_step != 0 || std::count(dense_layers.begin(), dense_layers.end(), n) > 0;
         TRY(ValueId y, b.norm(x, name + "attn_norm", hf + "input_layernorm.weight", b.config().hidden));
         TRY(y, b.attention(n, y, {.qkv_bias = bias, .output_bias = bias, .qk_norm = true}));
         x = b.add(x, y);

@@ -17,7 +17,8 @@ constexpr int64_t kManifestVersion = 1;
 
 // Names in a manifest stay inside the artifact.
 bool is_safe_name(const std::string& name) {
-  return !name.empty() && name[0] != '/' && name.find("..") == std::string::npos && name.find('\0') == std::string::npos;
+  return !name.empty() && name[0] != '/' && name.find("..") == std::string::npos &&
+         name.find('\0') == std::string::npos;
 }
 
 int64_t needed_bytes(Scheme scheme, const Shape& shape) {
@@ -25,23 +26,30 @@ int64_t needed_bytes(Scheme scheme, const Shape& shape) {
   return packed_bytes(scheme, shape[shape.size() - 2], shape.back()) * (shape.size() == 3 ? shape[0] : 1);
 }
 
-Status check_entry(const Artifact& artifact, const WeightEntry& entry, const std::map<std::string, uint64_t>& sizes) {
-  const std::string where = fmt::format("{}: weight @{}", join_path(artifact.path, "manifest.json"), entry.name);
+Status check_entry(const Artifact& artifact, const WeightEntry& entry,
+                   const std::map<std::string, uint64_t>& sizes) {
+  const std::string where =
+      fmt::format("{}: weight @{}", join_path(artifact.path, "manifest.json"), entry.name);
   const Weight* weight = artifact.graph.find_weight(entry.name);
   if (!weight) return bad_input("{}: the graph has no such weight", where);
   const auto scheme = parse_scheme(entry.scheme);
   if (!scheme || *scheme != weight->expr->scheme)
-    return bad_input("{}: scheme '{}'; the graph says {}", where, entry.scheme, scheme_name(weight->expr->scheme));
+    return bad_input("{}: scheme '{}'; the graph says {}", where, entry.scheme,
+                     scheme_name(weight->expr->scheme));
   if (entry.shape != weight->expr->shape)
-    return bad_input("{}: shape {}; the graph says {}", where, shape_text(entry.shape), shape_text(weight->expr->shape));
+    return bad_input("{}: shape {}; the graph says {}", where, shape_text(entry.shape),
+                     shape_text(weight->expr->shape));
   const std::string expected_layout = entry.shape.size() == 1 ? "row" : "n16";
-  if (entry.layout != expected_layout) return unsupported("{}: layout '{}'; this fettle reads {}", where, entry.layout, expected_layout);
+  if (entry.layout != expected_layout)
+    return unsupported("{}: layout '{}'; this fettle reads {}", where, entry.layout, expected_layout);
   const int64_t needed = needed_bytes(*scheme, entry.shape);
-  if (entry.bytes != static_cast<uint64_t>(needed)) return bad_input("{}: {} bytes; its scheme and shape need {}", where, entry.bytes, needed);
+  if (entry.bytes != static_cast<uint64_t>(needed))
+    return bad_input("{}: {} bytes; its scheme and shape need {}", where, entry.bytes, needed);
   const auto file = sizes.find(entry.file);
   if (file == sizes.end()) return bad_input("{}: file '{}' is not one of the artifact's", where, entry.file);
   if (entry.offset % 64 != 0 || entry.offset > file->second || entry.bytes > file->second - entry.offset)
-    return bad_input("{}: bytes {}..+{} lie outside '{}' ({} bytes)", where, entry.offset, entry.bytes, entry.file, file->second);
+    return bad_input("{}: bytes {}..+{} lie outside '{}' ({} bytes)", where, entry.offset, entry.bytes,
+                     entry.file, file->second);
   return {};
 }
 
@@ -59,11 +67,13 @@ Result<std::map<std::string, uint64_t>> check_files(const Artifact& artifact) {
     if (!is_safe_name(name)) return bad_input("{}: file name '{}' is not allowed", manifest, name);
     const std::string path = join_path(artifact.path, name);
     TRY(const uint64_t found, file_size(path));
-    if (found != static_cast<uint64_t>(size)) return bad_input("{}: {} bytes; the manifest says {}: it is damaged or incomplete", path, found, size);
+    if (found != static_cast<uint64_t>(size))
+      return bad_input("{}: {} bytes; the manifest says {}: it is damaged or incomplete", path, found, size);
     sizes[name] = found;
     if (name.starts_with("weights-")) continue;
     TRY(const std::string hash, sha256_file(path));
-    if (hash != digest) return bad_input("{}: SHA-256 {}; the manifest says {}: it was changed after fit", path, hash, digest);
+    if (hash != digest)
+      return bad_input("{}: SHA-256 {}; the manifest says {}: it was changed after fit", path, hash, digest);
   }
   return sizes;
 }
@@ -81,14 +91,15 @@ class LoadedStore final : public WeightStore {
 StoredWeight place(const WeightEntry& entry, const std::byte* file, std::shared_ptr<const void> owner) {
   const Scheme scheme = *parse_scheme(entry.scheme);
   const int64_t members = entry.shape.size() == 3 ? entry.shape[0] : 1;
-  return {scheme, entry.shape, file + entry.offset, static_cast<int64_t>(entry.bytes) / members, std::move(owner)};
+  return {scheme, entry.shape, file + entry.offset, static_cast<int64_t>(entry.bytes) / members,
+          std::move(owner)};
 }
 
 }  // namespace
 
 Json entry_to_json(const WeightEntry& e) {
   return {{"name", e.name}, {"scheme", e.scheme}, {"layout", e.layout}, {"shape", e.shape},
-          {"file", e.file}, {"offset", e.offset}, {"bytes", e.bytes}, {"sha256", e.sha256}};
+          {"file", e.file}, {"offset", e.offset}, {"bytes", e.bytes},   {"sha256", e.sha256}};
 }
 
 Result<WeightEntry> entry_from_json(const Json& json, const std::string& what) {
@@ -108,7 +119,9 @@ Result<WeightEntry> entry_from_json(const Json& json, const std::string& what) {
   return e;
 }
 
-bool is_artifact(const std::string& path) { return path_exists(join_path(path, "manifest.json")) && path_exists(join_path(path, "graph.fir")); }
+bool is_artifact(const std::string& path) {
+  return path_exists(join_path(path, "manifest.json")) && path_exists(join_path(path, "graph.fir"));
+}
 
 Result<Artifact> open_artifact(const std::string& path) {
   Artifact artifact;
@@ -118,7 +131,8 @@ Result<Artifact> open_artifact(const std::string& path) {
   const JsonReader manifest(artifact.manifest, manifest_path);
   TRY(const int64_t version, manifest.integer("schema_version"));
   if (version != kManifestVersion)
-    return unsupported("{}: schema_version {}; this fettle reads {}: fit the model again", manifest_path, version, kManifestVersion);
+    return unsupported("{}: schema_version {}; this fettle reads {}: fit the model again", manifest_path,
+                       version, kManifestVersion);
   TRY(artifact.content_digest, manifest.string("content_digest"));
   TRY(const auto sizes, check_files(artifact));
 
@@ -140,7 +154,8 @@ Result<Artifact> open_artifact(const std::string& path) {
     artifact.entries.push_back(std::move(entry));
   }
   for (const Weight& w : artifact.graph.weights)
-    if (std::none_of(artifact.entries.begin(), artifact.entries.end(), [&](const WeightEntry& e) { return e.name == w.name; }))
+    if (std::none_of(artifact.entries.begin(), artifact.entries.end(),
+                     [&](const WeightEntry& e) { return e.name == w.name; }))
       return bad_input("{}: weight @{} of the graph is missing", manifest_path, w.name);
 
   const std::string certificate = join_path(path, "certificate.json");
@@ -182,7 +197,8 @@ Status check_hashes(const Artifact& artifact) {
     const std::string path = join_path(artifact.path, file["name"].get<std::string>());
     TRY(const std::string hash, sha256_file(path));
     if (hash != file["sha256"].get<std::string>())
-      return bad_input("{}: SHA-256 {}; the manifest says {}: it was changed after fit", path, hash, file["sha256"].get<std::string>());
+      return bad_input("{}: SHA-256 {}; the manifest says {}: it was changed after fit", path, hash,
+                       file["sha256"].get<std::string>());
   }
   return {};
 }

@@ -1,6 +1,7 @@
-// The artifact NAME.fettle/: what serving needs and nothing else. manifest.json, graph.fir, plan.json, weights-NNNNN.bin,
-// tokenizer/, known_answer.safetensors; beside them certificate.json and report.html. See docs/artifact.md.
-// content_digest: SHA-256 of the lines "name size sha256" of graph, plan, weights, tokenizer and known answer, sorted by name.
+// The artifact NAME.fettle/: what serving needs and nothing else. manifest.json, graph.fir, plan.json,
+// weights-NNNNN.bin, tokenizer/, known_answer.safetensors; beside them certificate.json and report.html. See
+// docs/artifact.md. content_digest: SHA-256 of the lines "name size sha256" of graph, plan, weights,
+// tokenizer and known answer, sorted by name.
 #pragma once
 
 #include <map>
@@ -12,7 +13,7 @@
 #include "base/json.h"
 #include "graph/graph.h"
 #include "plan/plan.h"
-#include "runtime/executor.h"
+#include "runtime/weight_store.h"
 
 namespace fettle {
 
@@ -32,14 +33,12 @@ struct Artifact {
   std::vector<WeightEntry> entries;
   std::string content_digest;
   std::optional<Json> certificate;
-
-  Model model(std::shared_ptr<WeightStore> weights) const { return {graph, plan, std::move(weights)}; }
 };
 
 bool is_artifact(const std::string& path);
 
-// Reads and checks everything but the weights' bytes: schema, digests of the small files, that every weight of the graph lies
-// whole inside its file with the size its scheme and layout need.
+// Reads and checks everything but the weights' bytes: schema, digests of the small files, that every weight
+// of the graph lies whole inside its file with the size its scheme and layout need.
 Result<Artifact> open_artifact(const std::string& path);
 
 // The weights in memory: read in parallel into huge pages where they fit well, else mapped.

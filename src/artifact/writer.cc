@@ -108,8 +108,8 @@ Status ArtifactWriter::end_weight() {
   return {};
 }
 
-Result<std::string> ArtifactWriter::finish(const Graph& graph, const Plan& plan, const std::map<std::string, std::string>& text_files,
-                                           Json facts) {
+Result<std::string> ArtifactWriter::finish(const Graph& graph, const Plan& plan,
+                                           const std::map<std::string, std::string>& text_files, Json facts) {
   if (weights_) TRY_STATUS(weights_->close());
   weights_.reset();
   TRY_STATUS(write_file_atomic(join_path(directory_, "graph.fir"), print_graph(graph)));
@@ -120,8 +120,10 @@ Result<std::string> ArtifactWriter::finish(const Graph& graph, const Plan& plan,
     content.push_back("tokenizer/" + name);
     TRY_STATUS(write_file_atomic(join_path(directory_, content.back()), text));
   }
-  if (path_exists(join_path(directory_, "known_answer.safetensors"))) content.push_back("known_answer.safetensors");
-  for (int n = 1; path_exists(join_path(directory_, weights_file(n))); ++n) content.push_back(weights_file(n));
+  if (path_exists(join_path(directory_, "known_answer.safetensors")))
+    content.push_back("known_answer.safetensors");
+  for (int n = 1; path_exists(join_path(directory_, weights_file(n))); ++n)
+    content.push_back(weights_file(n));
   std::sort(content.begin(), content.end());
 
   Json files = Json::array();
@@ -146,7 +148,9 @@ Result<std::string> ArtifactWriter::finish(const Graph& graph, const Plan& plan,
 Status publish(const std::string& job_directory, const std::string& final_directory, bool replace) {
   TRY_STATUS(remove_tree(join_path(job_directory, "journal.jsonl")));
   if (path_exists(final_directory)) {
-    if (!replace) return make_error(Code::kUsage, "'{}' exists already; remove it, choose another -o, or give --force", final_directory);
+    if (!replace)
+      return make_error(Code::kUsage, "'{}' exists already; remove it, choose another -o, or give --force",
+                        final_directory);
     const std::string old = final_directory + ".replaced";
     TRY_STATUS(remove_tree(old));
     TRY_STATUS(rename_path(final_directory, old));

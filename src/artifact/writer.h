@@ -1,5 +1,5 @@
-// Writing an artifact, weight by weight, so that a killed job goes on where it was. Everything happens in a job directory beside
-// the final one; publish() renames it when whole.
+// Writing an artifact, weight by weight, so that a killed job goes on where it was. Everything happens in a
+// job directory beside the final one; publish() renames it when whole.
 #pragma once
 
 #include <optional>
@@ -16,7 +16,8 @@ namespace fettle {
 
 class ArtifactWriter {
  public:
-  // Continues the job in `job_directory` if its key (digest of source and plan) is the same; otherwise starts it anew.
+  // Continues the job in `job_directory` if its key (digest of source and plan) is the same; otherwise starts
+  // it anew.
   static Result<ArtifactWriter> open(const std::string& job_directory, const std::string& key);
 
   bool has(const std::string& weight) const { return done_.count(weight) != 0; }
@@ -26,14 +27,16 @@ class ArtifactWriter {
   Status append(const void* data, uint64_t size);
   Status end_weight();
 
-  // Writes graph, plan, text files and manifest. `facts` are the manifest's fields besides those written here.
-  // known_answer.safetensors, if wanted, must lie in the job directory already.
-  Result<std::string> finish(const Graph& graph, const Plan& plan, const std::map<std::string, std::string>& text_files, Json facts);
+  // Writes graph, plan, text files and manifest. `facts` are the manifest's fields besides those written
+  // here. known_answer.safetensors, if wanted, must lie in the job directory already.
+  Result<std::string> finish(const Graph& graph, const Plan& plan,
+                             const std::map<std::string, std::string>& text_files, Json facts);
 
   const std::string& directory() const { return directory_; }
 
  private:
-  ArtifactWriter(std::string directory, FileWriter journal) : directory_(std::move(directory)), journal_(std::move(journal)) {}
+  ArtifactWriter(std::string directory, FileWriter journal)
+      : directory_(std::move(directory)), journal_(std::move(journal)) {}
 
   std::string directory_;
   FileWriter journal_;

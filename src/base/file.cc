@@ -21,11 +21,26 @@ Error errno_error(int error_number, std::string_view action, std::string_view pa
   const char* hint = "";
   Code code = Code::kResource;
   switch (error_number) {
-    case ENOENT: case ENOTDIR: case EISDIR: case ENAMETOOLONG: case ELOOP: code = Code::kBadInput; break;
-    case ENOSPC: case EDQUOT: hint = "; free some space or choose another directory"; break;
-    case EACCES: case EPERM: hint = "; check the permissions of the path"; break;
-    case EROFS: hint = "; choose a directory that can be written"; break;
-    default: break;
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
+      code = Code::kBadInput;
+      break;
+    case ENOSPC:
+    case EDQUOT:
+      hint = "; free some space or choose another directory";
+      break;
+    case EACCES:
+    case EPERM:
+      hint = "; check the permissions of the path";
+      break;
+    case EROFS:
+      hint = "; choose a directory that can be written";
+      break;
+    default:
+      break;
   }
   return make_error(code, "cannot {} '{}': {}{}", action, path, std::strerror(error_number), hint);
 }
@@ -157,7 +172,8 @@ Status write_file_atomic(const std::string& path, std::string_view bytes) {
 }
 
 Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would block until it had a writer
+  const int fd =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would block until it had a writer
   if (fd < 0) return errno_error(errno, "open", path);
   struct stat st {};
   if (::fstat(fd, &st) != 0) {

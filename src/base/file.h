@@ -1,5 +1,5 @@
-// Files: read whole, map read-only, write atomically (temporary name, fsync, rename). Errors name the path and the reason and
-// tell "no such file" (bad input) from "no space, no permission" (resource).
+// Files: read whole, map read-only, write atomically (temporary name, fsync, rename). Errors name the path
+// and the reason and tell "no such file" (bad input) from "no space, no permission" (resource).
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ std::string join_path(std::string_view directory, std::string_view name);
 std::string base_name(std::string_view path);
 Status make_directories(const std::string& path);
 Status remove_tree(const std::string& path);
-Status rename_path(const std::string& from, const std::string& to);  // also syncs the parent directory
+Status rename_path(const std::string& from, const std::string& to);        // also syncs the parent directory
 Result<std::vector<std::string>> list_directory(const std::string& path);  // names, sorted
 Result<uint64_t> file_size(const std::string& path);
 

@@ -19,9 +19,11 @@ Result<HugeBuffer> HugeBuffer::allocate(uint64_t bytes) {
   // Small buffers need no huge page; large ones are mapped with room to align.
   const uint64_t slack = bytes >= kHugePage ? kHugePage : 0;
   const uint64_t mapped = (bytes + 4095) / 4096 * 4096 + slack;
-  void* mapping = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapping =
+      ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED)
-    return make_error(Code::kResource, "cannot allocate {}: {}; close other programs or use a smaller model or context",
+    return make_error(Code::kResource,
+                      "cannot allocate {}: {}; close other programs or use a smaller model or context",
                       format_bytes(bytes), errno_error(errno, "map", "memory").message());
   const uintptr_t start = reinterpret_cast<uintptr_t>(mapping);
   const uintptr_t aligned = slack ? (start + kHugePage - 1) / kHugePage * kHugePage : start;

@@ -1,5 +1,5 @@
-// Anonymous zeroed memory for weights, caches and activations, aligned to 2 MiB and asked to sit on huge pages (file mappings
-// get none on most systems). Untouched pages cost nothing.
+// Anonymous zeroed memory for weights, caches and activations, aligned to 2 MiB and asked to sit on huge
+// pages (file mappings get none on most systems). Untouched pages cost nothing.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,8 @@ namespace fettle {
 Result<Json> parse_json(std::string_view text, std::string_view what, int max_depth) {
   bool too_deep = false;
   auto depth_guard = [&](int depth, Json::parse_event_t event, Json&) {
-    const bool opens = event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    const bool opens =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
     if (opens && depth >= max_depth) too_deep = true;
     return !too_deep;
   };

@@ -1,5 +1,6 @@
-// The one way JSON enters and leaves: parsing with limits, and typed access whose errors name file, field, found and expected.
-// Json keeps the order of keys, so what is written is reproducible and chat-template variables keep theirs.
+// The one way JSON enters and leaves: parsing with limits, and typed access whose errors name file, field,
+// found and expected. Json keeps the order of keys, so what is written is reproducible and chat-template
+// variables keep theirs.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ Result<Json> read_json_file(const std::string& path);
 // UTF-8 that is not valid is replaced, never thrown on. indent < 0 means one line.
 std::string dump_json(const Json& json, int indent = 1);
 
-// Typed fields of one JSON object. An absent or null field takes the fallback of the *_or forms and is an error in the others.
+// Typed fields of one JSON object. An absent or null field takes the fallback of the *_or forms and is an
+// error in the others.
 class JsonReader {
  public:
   JsonReader(const Json& object, std::string what) : object_(&object), what_(std::move(what)) {}

@@ -37,7 +37,11 @@ std::string format_duration(double s) {
 }
 
 Progress::Progress(std::string label, uint64_t total, ProgressUnit unit)
-    : label_(std::move(label)), total_(total), unit_(unit), terminal_(isatty(2) != 0), start_(Clock::now()),
+    : label_(std::move(label)),
+      total_(total),
+      unit_(unit),
+      terminal_(isatty(2) != 0),
+      start_(Clock::now()),
       last_draw_(start_) {}
 
 Progress::~Progress() { finish(); }
@@ -74,7 +78,8 @@ void Progress::finish() {
 }
 
 void Progress::draw(bool last) {
-  if (mode == ProgressMode::kQuiet || label_.empty()) return;  // no label: part of a step that shows its own progress
+  if (mode == ProgressMode::kQuiet || label_.empty())
+    return;  // no label: part of a step that shows its own progress
   const auto now = Clock::now();
   const double period = terminal_ ? 0.1 : 5.0;
   if (!last && seconds(now - last_draw_) < period) return;
@@ -99,12 +104,15 @@ void Progress::draw(bool last) {
     line += amount(static_cast<double>(done_));
   }
   if (unit_ == ProgressUnit::kBytes) line += fmt::format("  {}/s", amount(rate));
-  if (last) line += fmt::format("  in {}", format_duration(elapsed));
+  if (last)
+    line += fmt::format("  in {}", format_duration(elapsed));
   else if (total_ > done_ && rate > 0)
     line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
 
-  if (terminal_) std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
-  else std::fprintf(stderr, "%s\n", line.c_str());
+  if (terminal_)
+    std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
+  else
+    std::fprintf(stderr, "%s\n", line.c_str());
   std::fflush(stderr);
 }
 

@@ -1,5 +1,5 @@
-// Progress of one long step on standard error: a bar with rate and time left on a terminal, a plain line every few seconds
-// elsewhere, nothing with --quiet. Thread-safe.
+// Progress of one long step on standard error: a bar with rate and time left on a terminal, a plain line
+// every few seconds elsewhere, nothing with --quiet. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -20,8 +20,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void add(uint64_t done);
-  void set(uint64_t done);        // also backwards, when a download starts again
-  void skip(uint64_t done);       // work found already done: counts, but not towards the rate
+  void set(uint64_t done);   // also backwards, when a download starts again
+  void skip(uint64_t done);  // work found already done: counts, but not towards the rate
   void set_total(uint64_t total);
   void finish();
 
@@ -42,7 +42,7 @@ class Progress {
   std::chrono::steady_clock::time_point start_, last_draw_;
 };
 
-std::string format_bytes(uint64_t bytes);      // "98.4 MB" (powers of ten)
-std::string format_duration(double seconds);   // "850 ms", "12 s", "3 min 04 s"
+std::string format_bytes(uint64_t bytes);     // "98.4 MB" (powers of ten)
+std::string format_duration(double seconds);  // "850 ms", "12 s", "3 min 04 s"
 
 }  // namespace fettle

@@ -1,5 +1,6 @@
-// Result<T>: a value or an Error. Everything that can fail because of the outside world (files, network, configuration,
-// devices, users) returns one; programmer errors use CHECK (base/check.h). No exception crosses a folder border.
+// Result<T>: a value or an Error. Everything that can fail because of the outside world (files, network,
+// configuration, devices, users) returns one; programmer errors use CHECK (base/check.h). No exception
+// crosses a folder border.
 #pragma once
 
 #include <fmt/core.h>
@@ -51,8 +52,10 @@ Error unsupported(fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(T value)
+      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -89,15 +92,16 @@ using Status = Result<void>;
 #define FETTLE_CONCAT_(a, b) a##b
 #define FETTLE_CONCAT(a, b) FETTLE_CONCAT_(a, b)
 
-// TRY(auto x, f()): x = f()'s value, or return its error.   TRY_STATUS(f()): return f()'s error if it has one.
-#define TRY(declaration, ...)                                                       \
-  auto FETTLE_CONCAT(try_, __LINE__) = (__VA_ARGS__);                               \
+// TRY(auto x, f()): x = f()'s value, or return its error.   TRY_STATUS(f()): return f()'s error if it has
+// one.
+#define TRY(declaration, ...)                                                                       \
+  auto FETTLE_CONCAT(try_, __LINE__) = (__VA_ARGS__);                                               \
   if (!FETTLE_CONCAT(try_, __LINE__).ok()) return std::move(FETTLE_CONCAT(try_, __LINE__)).error(); \
   declaration = std::move(FETTLE_CONCAT(try_, __LINE__)).value()
-#define TRY_STATUS(...)                                                    \
-  do {                                                                     \
-    auto try_status = (__VA_ARGS__);                                       \
-    if (!try_status.ok()) return std::move(try_status).error();            \
+#define TRY_STATUS(...)                                         \
+  do {                                                          \
+    auto try_status = (__VA_ARGS__);                            \
+    if (!try_status.ok()) return std::move(try_status).error(); \
   } while (false)
 
 }  // namespace fettle

@@ -14,7 +14,8 @@ inline void pause() {
 #endif
 }
 
-// Long enough to cover the gap between two steps of decoding, short enough that an idle pool is asleep within a millisecond.
+// Long enough to cover the gap between two steps of decoding, short enough that an idle pool is asleep within
+// a millisecond.
 constexpr int kSpins = 4000;
 
 uint32_t wait_for_change(std::atomic<uint32_t>& value, uint32_t old) {

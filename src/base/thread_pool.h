@@ -1,5 +1,6 @@
-// A persistent team of threads. run(f) calls f(worker) once on every worker (the caller is worker 0) and returns when all are
-// done; inside, barrier() joins the team. Workers spin briefly between jobs and barriers, then sleep: an idle pool costs no CPU.
+// A persistent team of threads. run(f) calls f(worker) once on every worker (the caller is worker 0) and
+// returns when all are done; inside, barrier() joins the team. Workers spin briefly between jobs and
+// barriers, then sleep: an idle pool costs no CPU.
 #pragma once
 
 #include <atomic>
@@ -21,7 +22,7 @@ class ThreadPool {
 
   int size() const { return size_; }
   void run(const std::function<void(int worker)>& job);  // not re-entrant
-  void barrier(int worker);                               // only inside run(), by every worker
+  void barrier(int worker);                              // only inside run(), by every worker
 
   // Calls f(i) for every i in [0, count), each once, on some worker; for uneven work.
   void for_each(int64_t count, const std::function<void(int64_t index)>& f);

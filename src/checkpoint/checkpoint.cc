@@ -2,9 +2,9 @@
 
 #include <cstring>
 
+#include "base/show_name.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/hugging_face.h"
-#include "checkpoint/show_name.h"
 #include "checkpoint/tensor_index.h"
 
 namespace fettle {

@@ -1,6 +1,7 @@
-// A checkpoint as its makers published it: named tensors (read-only maps, nothing copied), its configuration and its text files.
-// Opens a Hugging Face directory (config.json with safetensors, single or sharded, or no weights at all) or a GGUF file (single
-// or split; any part may be named). Nothing in it is trusted: every length, offset, count and name is checked before use.
+// A checkpoint as its makers published it: named tensors (read-only maps, nothing copied), its configuration
+// and its text files. Opens a Hugging Face directory (config.json with safetensors, single or sharded, or no
+// weights at all) or a GGUF file (single or split; any part may be named). Nothing in it is trusted: every
+// length, offset, count and name is checked before use.
 #pragma once
 
 #include <map>
@@ -20,9 +21,9 @@ namespace fettle {
 
 enum class SourceFormat { kHuggingFace, kGguf };
 
-// One stored tensor. Shape is row-major (GGUF's order reversed). A tensor of more than two dimensions is a stack of matrices.
-// `scheme` is set where the storage is one that a weight matrix can be read from directly; otherwise only `dtype` says what it is
-// (F8, I64...) and a weight expression must interpret it.
+// One stored tensor. Shape is row-major (GGUF's order reversed). A tensor of more than two dimensions is a
+// stack of matrices. `scheme` is set where the storage is one that a weight matrix can be read from directly;
+// otherwise only `dtype` says what it is (F8, I64...) and a weight expression must interpret it.
 struct StoredTensor {
   std::string name;
   Shape shape;
@@ -44,8 +45,8 @@ class Checkpoint {
   SourceFormat format() const { return format_; }
   bool has_weights() const { return !tensors_.empty(); }
 
-  // Hugging Face: config.json. GGUF: its metadata as one flat object, {"general.architecture": "llama", ...}; the tokenizer's
-  // big arrays (tokens, token_type, scores, merges) are left out: text_files() has them.
+  // Hugging Face: config.json. GGUF: its metadata as one flat object, {"general.architecture": "llama", ...};
+  // the tokenizer's big arrays (tokens, token_type, scores, merges) are left out: text_files() has them.
   const Json& config() const { return config_; }
 
   const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in file order
@@ -54,7 +55,8 @@ class Checkpoint {
   Result<MatrixView> matrix(std::string_view name, int64_t stack_index = 0) const;
 
   // name -> contents, as fettle's text folder and artifacts keep them: tokenizer.json, tokenizer_config.json,
-  // generation_config.json, chat_template.jinja; only those that exist. For GGUF they are written from the metadata.
+  // generation_config.json, chat_template.jinja; only those that exist. For GGUF they are written from the
+  // metadata.
   Result<std::map<std::string, std::string>> text_files() const;
 
   // The files that hold weights and configuration, for digests.

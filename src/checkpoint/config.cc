@@ -1,6 +1,6 @@
 #include "checkpoint/config.h"
 
-#include "checkpoint/show_name.h"
+#include "base/show_name.h"
 
 namespace fettle {
 

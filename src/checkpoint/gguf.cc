@@ -5,8 +5,8 @@
 #include <iterator>
 #include <optional>
 
+#include "base/show_name.h"
 #include "checkpoint/gguf_metadata.h"
-#include "checkpoint/show_name.h"
 
 namespace fettle {
 

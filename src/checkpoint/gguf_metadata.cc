@@ -7,7 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
-#include "checkpoint/show_name.h"
+#include "base/show_name.h"
 
 namespace fettle {
 

@@ -2,8 +2,8 @@
 #include <cctype>
 #include <cstdlib>
 
+#include "base/show_name.h"
 #include "checkpoint/gguf.h"
-#include "checkpoint/show_name.h"
 #include "checkpoint/tensor_index.h"
 
 namespace fettle {

@@ -12,14 +12,15 @@
 namespace fettle {
 
 struct GgufTokenizer {
-  std::string model;                    // tokenizer.ggml.model: only "gpt2" (byte-level BPE) is supported
-  std::string pre;                      // tokenizer.ggml.pre: "smollm", "qwen2", "llama-bpe", "deepseek-r1-qwen", ...
+  std::string model;  // tokenizer.ggml.model: only "gpt2" (byte-level BPE) is supported
+  std::string pre;    // tokenizer.ggml.pre: "smollm", "qwen2", "llama-bpe", "deepseek-r1-qwen", ...
   std::vector<std::string> tokens;
-  std::vector<int32_t> token_type;      // 1 normal, 3 control (special), 4 user-defined (added, not special), 6 byte
-  std::vector<std::string> merges;      // "A B"
+  std::vector<int32_t>
+      token_type;  // 1 normal, 3 control (special), 4 user-defined (added, not special), 6 byte
+  std::vector<std::string> merges;  // "A B"
   std::optional<int64_t> bos, eos, pad, unknown;
   std::optional<bool> add_bos, add_eos;
-  std::string chat_template;            // may be empty
+  std::string chat_template;  // may be empty
 };
 
 // The text of a tokenizer.json (Hugging Face tokenizers) with the same ids for every text.

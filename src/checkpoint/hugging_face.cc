@@ -2,9 +2,9 @@
 
 #include <set>
 
-#include "checkpoint/json_stream.h"
+#include "base/json_stream.h"
+#include "base/show_name.h"
 #include "checkpoint/safetensors.h"
-#include "checkpoint/show_name.h"
 #include "checkpoint/tensor_index.h"
 
 namespace fettle {

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/show_name.h"
 #include "checkpoint/config.h"
-#include "checkpoint/show_name.h"
 
 namespace fettle {
 

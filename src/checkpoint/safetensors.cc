@@ -4,8 +4,8 @@
 #include <cstring>
 #include <tuple>
 
-#include "checkpoint/json_stream.h"
-#include "checkpoint/show_name.h"
+#include "base/json_stream.h"
+#include "base/show_name.h"
 
 namespace fettle {
 

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <system_error>
 
-#include "checkpoint/show_name.h"
+#include "base/show_name.h"
 
 namespace fettle {
 

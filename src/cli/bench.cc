@@ -59,17 +59,22 @@ Status one_round(Executor& executor, const BenchArguments& args, int64_t chunk, 
     TRY(const auto logits, executor.forward(inputs));
     (void)logits;
   }
-  if (args.generate > 0) figures->decode.push_back(static_cast<double>(args.generate * args.batch) / since(start));
+  if (args.generate > 0)
+    figures->decode.push_back(static_cast<double>(args.generate * args.batch) / since(start));
   for (Sequence& sequence : sequences) executor.cache().release(sequence);
   return {};
 }
 
 Status run_bench(const BenchArguments& args, const GlobalOptions& global) {
   TRY(const Isa isa, choose_isa(global.isa));
-  const int64_t tokens = ((args.depth + args.prompt + args.generate + kBlockTokens) / kBlockTokens + 1) * kBlockTokens * args.batch;
+  const int64_t tokens = ((args.depth + args.prompt + args.generate + kBlockTokens) / kBlockTokens + 1) *
+                         kBlockTokens * args.batch;
   constexpr int64_t kChunk = 256;
-  TRY(OpenedModel model, open_model(args.model, {.threads = global.threads, .isa = isa, .max_tokens = std::max(kChunk, args.batch),
-                                                 .max_logit_rows = args.batch, .cache_tokens = tokens}));
+  TRY(OpenedModel model, open_model(args.model, {.threads = global.threads,
+                                                 .isa = isa,
+                                                 .max_tokens = std::max(kChunk, args.batch),
+                                                 .max_logit_rows = args.batch,
+                                                 .cache_tokens = tokens}));
   const int64_t chunk = model.artifact ? std::min(kChunk, model.artifact->plan.prefill_chunk) : kChunk;
   BenchFigures figures;
   Progress progress("benchmark", static_cast<uint64_t>(args.repeat) + 1);
@@ -83,15 +88,25 @@ Status run_bench(const BenchArguments& args, const GlobalOptions& global) {
   progress.finish();
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const Json json = {{"prompt", args.prompt}, {"generate", args.generate}, {"batch", args.batch}, {"depth", args.depth},
-                     {"threads", model.executor->pool().size()}, {"prefill_tok_s", median(figures.prefill)},
-                     {"decode_tok_s", median(figures.decode)}, {"peak_rss_bytes", usage.ru_maxrss * 1024}, {"load_s", model.load_s},
+  const Json json = {{"prompt", args.prompt},
+                     {"generate", args.generate},
+                     {"batch", args.batch},
+                     {"depth", args.depth},
+                     {"threads", model.executor->pool().size()},
+                     {"prefill_tok_s", median(figures.prefill)},
+                     {"decode_tok_s", median(figures.decode)},
+                     {"peak_rss_bytes", usage.ru_maxrss * 1024},
+                     {"load_s", model.load_s},
                      {"weight_bytes", model.executor->weight_bytes()}};
-  if (global.json) print_json(json);
+  if (global.json)
+    print_json(json);
   else
-    print_text(fmt::format("prefill {:>10.1f} tokens/s   ({} tokens{})\ndecode  {:>10.1f} tokens/s   (batch {})\nload    {:>10.3f} s\npeak    {:>10}\n",
-                           median(figures.prefill), args.prompt, args.depth > 0 ? fmt::format(" at depth {}", args.depth) : "",
-                           median(figures.decode), args.batch, model.load_s, format_bytes(static_cast<uint64_t>(usage.ru_maxrss) * 1024)));
+    print_text(
+        fmt::format("prefill {:>10.1f} tokens/s   ({} tokens{})\ndecode  {:>10.1f} tokens/s   (batch "
+                    "{})\nload    {:>10.3f} s\npeak    {:>10}\n",
+                    median(figures.prefill), args.prompt,
+                    args.depth > 0 ? fmt::format(" at depth {}", args.depth) : "", median(figures.decode),
+                    args.batch, model.load_s, format_bytes(static_cast<uint64_t>(usage.ru_maxrss) * 1024)));
   return {};
 }
 

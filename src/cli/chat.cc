@@ -18,7 +18,8 @@ struct ChatArguments {
 
 class ChatSession {
  public:
-  ChatSession(const ChatArguments& args, OpenedModel model, std::shared_ptr<const Tokenizer> tokenizer, std::shared_ptr<const ChatTemplate> chat)
+  ChatSession(const ChatArguments& args, OpenedModel model, std::shared_ptr<const Tokenizer> tokenizer,
+              std::shared_ptr<const ChatTemplate> chat)
       : args_(args), model_(std::move(model)), tokenizer_(std::move(tokenizer)), chat_(std::move(chat)) {
     if (!args.system.empty()) messages_.push_back({{"role", "system"}, {"content", args.system}});
   }
@@ -53,10 +54,11 @@ class ChatSession {
       content += piece.content;
     };
     const std::span<const int32_t> rest(ids.data() + same, ids.size() - same);
-    TRY(const Reply reply, generate(*model_.executor, sequence_, rest, args_.reply.generate(*tokenizer_), [&](int32_t id) {
-      show(splitter.push(decoder.push(id)));
-      return true;
-    }));
+    TRY(const Reply reply,
+        generate(*model_.executor, sequence_, rest, args_.reply.generate(*tokenizer_), [&](int32_t id) {
+          show(splitter.push(decoder.push(id)));
+          return true;
+        }));
     show(splitter.push(decoder.flush()));
     show(splitter.flush());
     print_text("\n");
@@ -79,7 +81,8 @@ class ChatSession {
 
 Status run_chat(const ChatArguments& args, const GlobalOptions& global) {
   TRY(const Isa isa, choose_isa(global.isa));
-  TRY(OpenedModel model, open_model(args.model, {.threads = global.threads, .isa = isa, .cache_tokens = args.reply.context}));
+  TRY(OpenedModel model,
+      open_model(args.model, {.threads = global.threads, .isa = isa, .cache_tokens = args.reply.context}));
   TRY(auto tokenizer, Tokenizer::load(model.text_files));
   TRY(auto chat, ChatTemplate::load(model.text_files));
   return ChatSession(args, std::move(model), std::move(tokenizer), std::move(chat)).run();

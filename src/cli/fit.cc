@@ -18,7 +18,8 @@ std::string utc_now() {
 namespace {
 
 struct FitArguments {
-  std::string model, target = "local", out, objective = "latency", budget = "kld=0.05,top1=0.85", scheme, plan, kv = "bf16", text, tasks;
+  std::string model, target = "local", out, objective = "latency", budget = "kld=0.05,top1=0.85", scheme,
+                     plan, kv = "bf16", text, tasks;
   std::vector<std::string> disabled;
   bool no_verify = false, force = false;
 };

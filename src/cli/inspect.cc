@@ -41,16 +41,25 @@ Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
   }
   Graph cached = built.graph;
   for (CacheSpec& c : cached.caches) c.type = "bf16";
-  Json json = {{"path", checkpoint.path()}, {"format", checkpoint.format() == SourceFormat::kGguf ? "gguf" : "safetensors"},
-               {"architecture", built.graph.architecture},
-               {"parameters", {{"total", built.graph.parameters()}, {"active", active_parameters(built.graph)}}},
-               {"bytes", {{"total", total}}}, {"tensors", checkpoint.tensors().size()}, {"layers", built.graph.layers},
-               {"hidden", built.graph.hidden}, {"vocab", built.graph.vocab}, {"context", built.graph.context},
-               {"kv_bytes_per_token", kv_bytes_per_token(cached)}};
-  for (const auto& [name, count] : storage) json["storage"][name] = {{"tensors", count.tensors}, {"bytes", count.bytes}};
+  Json json = {
+      {"path", checkpoint.path()},
+      {"format", checkpoint.format() == SourceFormat::kGguf ? "gguf" : "safetensors"},
+      {"architecture", built.graph.architecture},
+      {"parameters", {{"total", built.graph.parameters()}, {"active", active_parameters(built.graph)}}},
+      {"bytes", {{"total", total}}},
+      {"tensors", checkpoint.tensors().size()},
+      {"layers", built.graph.layers},
+      {"hidden", built.graph.hidden},
+      {"vocab", built.graph.vocab},
+      {"context", built.graph.context},
+      {"kv_bytes_per_token", kv_bytes_per_token(cached)}};
+  for (const auto& [name, count] : storage)
+    json["storage"][name] = {{"tensors", count.tensors}, {"bytes", count.bytes}};
   json["warnings"] = checkpoint.warnings();
-  for (const std::string& unused : built.unused_tensors) json["warnings"].push_back("unused tensor " + unused);
-  if (!checkpoint.has_weights()) json["warnings"].push_back("no weights: sizes follow from the configuration");
+  for (const std::string& unused : built.unused_tensors)
+    json["warnings"].push_back("unused tensor " + unused);
+  if (!checkpoint.has_weights())
+    json["warnings"].push_back("no weights: sizes follow from the configuration");
   return json;
 }
 
@@ -69,18 +78,24 @@ void inspect_text(const Checkpoint& checkpoint, Json* json) {
 }
 
 std::string human(const Json& j) {
-  std::string out = fmt::format("{}\n  {} ({}), {} layers, hidden {}, vocabulary {}, context {}\n", j["path"].get<std::string>(),
-                                j["architecture"].get<std::string>(), j["format"].get<std::string>(), j["layers"].get<int64_t>(),
-                                j["hidden"].get<int64_t>(), j["vocab"].get<int64_t>(), j["context"].get<int64_t>());
-  out += fmt::format("  {:.1f} M parameters, {:.1f} M active for a token; {} tensors, {}\n", j["parameters"]["total"].get<double>() / 1e6,
-                     j["parameters"]["active"].get<double>() / 1e6, j["tensors"].get<int64_t>(), format_bytes(j["bytes"]["total"].get<uint64_t>()));
-  out += fmt::format("  KV cache {} a token in bf16\n", format_bytes(j["kv_bytes_per_token"].get<uint64_t>()));
+  std::string out = fmt::format(
+      "{}\n  {} ({}), {} layers, hidden {}, vocabulary {}, context {}\n", j["path"].get<std::string>(),
+      j["architecture"].get<std::string>(), j["format"].get<std::string>(), j["layers"].get<int64_t>(),
+      j["hidden"].get<int64_t>(), j["vocab"].get<int64_t>(), j["context"].get<int64_t>());
+  out +=
+      fmt::format("  {:.1f} M parameters, {:.1f} M active for a token; {} tensors, {}\n",
+                  j["parameters"]["total"].get<double>() / 1e6, j["parameters"]["active"].get<double>() / 1e6,
+                  j["tensors"].get<int64_t>(), format_bytes(j["bytes"]["total"].get<uint64_t>()));
+  out +=
+      fmt::format("  KV cache {} a token in bf16\n", format_bytes(j["kv_bytes_per_token"].get<uint64_t>()));
   if (j.contains("storage"))
     for (const auto& [name, count] : j["storage"].items())
-      out += fmt::format("    {:<8} {:>5} tensors {:>10}\n", name, count["tensors"].get<int64_t>(), format_bytes(count["bytes"].get<uint64_t>()));
+      out += fmt::format("    {:<8} {:>5} tensors {:>10}\n", name, count["tensors"].get<int64_t>(),
+                         format_bytes(count["bytes"].get<uint64_t>()));
   if (j.contains("tokenizer"))
-    out += fmt::format("  tokenizer of {} tokens, {}\n", j["tokenizer"]["vocab"].get<int64_t>(),
-                       j["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
+    out += fmt::format(
+        "  tokenizer of {} tokens, {}\n", j["tokenizer"]["vocab"].get<int64_t>(),
+        j["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
   for (const Json& warning : j["warnings"]) out += "  note: " + warning.get<std::string>() + "\n";
   return out;
 }
@@ -98,8 +113,10 @@ Status run_inspect(const std::string& model, const GlobalOptions& global) {
   TRY(const BuiltGraph built, build_graph(checkpoint));
   Json json = inspect_checkpoint(checkpoint, built);
   inspect_text(checkpoint, &json);
-  if (global.json) print_json(json);
-  else print_text(human(json));
+  if (global.json)
+    print_json(json);
+  else
+    print_text(human(json));
   return {};
 }
 
@@ -107,7 +124,8 @@ Status run_inspect(const std::string& model, const GlobalOptions& global) {
 
 void declare_inspect(CLI::App& app, const GlobalOptions& global, Action* action) {
   auto model = std::make_shared<std::string>();
-  app.add_option("model", *model, "artifact, checkpoint directory (config.json is enough) or GGUF file")->required();
+  app.add_option("model", *model, "artifact, checkpoint directory (config.json is enough) or GGUF file")
+      ->required();
   *action = [model, &global] { return run_inspect(*model, global); };
 }
 

@@ -10,9 +10,11 @@ namespace {
 
 constexpr Verb kVerbs[] = {
     {"pull", "fetch a model (hf:, modelscope:, https:, pip:, a path); resumable, checked", declare_pull},
-    {"inspect", "what a model is: architecture, sizes, dtypes, tokenizer, template, oddities", declare_inspect},
+    {"inspect", "what a model is: architecture, sizes, dtypes, tokenizer, template, oddities",
+     declare_inspect},
     {"targets", "the accelerators known, and the evidence for each figure", declare_targets},
-    {"fit", "adapt a model to an accelerator: graph, passes, quantise, pack, verify, certificate, report", declare_fit},
+    {"fit", "adapt a model to an accelerator: graph, passes, quantise, pack, verify, certificate, report",
+     declare_fit},
     {"verify", "redo the certificate of an artifact, or compare two models", declare_verify},
     {"run", "one prompt, one answer", declare_run},
     {"chat", "talk to a model", declare_chat},
@@ -25,7 +27,8 @@ constexpr Verb kVerbs[] = {
 };
 
 int main_checked(int argc, char** argv) {
-  CLI::App app("fettle takes a large language model through its last stage before release: adapt, prove, run.\n");
+  CLI::App app(
+      "fettle takes a large language model through its last stage before release: adapt, prove, run.\n");
   GlobalOptions global;
   app.require_subcommand(1);
   app.fallthrough();
@@ -33,8 +36,10 @@ int main_checked(int argc, char** argv) {
   app.add_flag("--json", global.json, "one JSON value on standard output");
   app.add_flag("--quiet", global.quiet, "no progress");
   app.add_flag("--verbose", global.verbose, "say what is done and why");
-  app.add_option("--threads", global.threads, "threads to use (default: all processors)")->check(CLI::Range(0, 1024));
-  app.add_option("--isa", global.isa, "use at most this instruction set: scalar, avx2, avx512, avx512-vnni, avx512-bf16");
+  app.add_option("--threads", global.threads, "threads to use (default: all processors)")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--isa", global.isa,
+                 "use at most this instruction set: scalar, avx2, avx512, avx512-vnni, avx512-bf16");
   std::vector<Action> actions(std::size(kVerbs));
   std::vector<CLI::App*> apps;
   for (size_t i = 0; i < std::size(kVerbs); ++i) {
@@ -72,7 +77,8 @@ int main(int argc, char** argv) {
   try {
     return fettle::main_checked(argc, argv);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "fettle: out of memory; close other programs or use a smaller model, context or batch\n");
+    std::fprintf(stderr,
+                 "fettle: out of memory; close other programs or use a smaller model, context or batch\n");
     return static_cast<int>(fettle::Code::kResource);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "fettle: %s\nThis is a bug in fettle; please report it.\n", e.what());

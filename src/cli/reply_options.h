@@ -16,7 +16,8 @@ struct ReplyOptions {
 
   void declare(CLI::App& app) {
     app.add_option("--max-tokens", max_tokens, "longest reply")->check(CLI::Range(1, 1 << 24));
-    app.add_option("--temperature", sampling.temperature, "0: always the likeliest token")->check(CLI::Range(0.0, 100.0));
+    app.add_option("--temperature", sampling.temperature, "0: always the likeliest token")
+        ->check(CLI::Range(0.0, 100.0));
     app.add_option("--top-p", sampling.top_p)->check(CLI::Range(0.0, 1.0));
     app.add_option("--top-k", sampling.top_k)->check(CLI::Range(0, 1 << 24));
     app.add_option("--min-p", sampling.min_p)->check(CLI::Range(0.0, 1.0));
@@ -24,7 +25,8 @@ struct ReplyOptions {
     app.add_option("--frequency-penalty", sampling.frequency_penalty)->check(CLI::Range(-100.0, 100.0));
     app.add_option("--presence-penalty", sampling.presence_penalty)->check(CLI::Range(-100.0, 100.0));
     app.add_option("--seed", sampling.seed, "the same seed gives the same reply anywhere");
-    app.add_option("--context", context, "tokens of cache (default: the model's context, at most 8192)")->check(CLI::Range(1, 1 << 24));
+    app.add_option("--context", context, "tokens of cache (default: the model's context, at most 8192)")
+        ->check(CLI::Range(1, 1 << 24));
     app.add_flag("--ignore-eos", ignore_eos, "go on after an end token");
   }
   GenerateOptions generate(const Tokenizer& tokenizer) const {

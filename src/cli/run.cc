@@ -29,7 +29,9 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
     TRY(prompt, read_file(options.prompt_file));
   }
   TRY(const Isa isa, choose_isa(global.isa));
-  TRY(OpenedModel model, open_model(options.model, {.exact = options.exact, .threads = global.threads, .isa = isa,
+  TRY(OpenedModel model, open_model(options.model, {.exact = options.exact,
+                                                    .threads = global.threads,
+                                                    .isa = isa,
                                                     .cache_tokens = options.reply.context}));
   TRY(const auto tokenizer, Tokenizer::load(model.text_files));
   TRY(const std::string rendered, render(options, prompt, model.text_files));
@@ -41,18 +43,23 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
     if (!global.json) print_text(piece);
   };
   Sequence sequence;
-  TRY(const Reply reply, generate(*model.executor, sequence, ids, options.reply.generate(*tokenizer), [&](int32_t id) {
-    emit(decoder.push(id));
-    return true;
-  }));
+  TRY(const Reply reply,
+      generate(*model.executor, sequence, ids, options.reply.generate(*tokenizer), [&](int32_t id) {
+        emit(decoder.push(id));
+        return true;
+      }));
   emit(decoder.flush());
   if (!global.json) {
     print_text("\n");
     return {};
   }
-  print_json({{"text", text}, {"tokens", reply.tokens}, {"prompt_tokens", ids.size()},
-              {"finish_reason", reply.ended ? "stop" : "length"}, {"load_s", model.load_s},
-              {"prefill_s", reply.prefill_s}, {"decode_s", reply.decode_s}});
+  print_json({{"text", text},
+              {"tokens", reply.tokens},
+              {"prompt_tokens", ids.size()},
+              {"finish_reason", reply.ended ? "stop" : "length"},
+              {"load_s", model.load_s},
+              {"prefill_s", reply.prefill_s},
+              {"decode_s", reply.decode_s}});
   return {};
 }
 

@@ -33,7 +33,8 @@ Status show_adapted(const ShowArguments& args) {
   };
   PassNotes notes;
   TRY(const Graph adapted, run_passes(source, options, &notes));
-  if (!args.dump_after.empty() && !dumped) return make_error(Code::kUsage, "pass '{}' did not run; see: fettle show passes", args.dump_after);
+  if (!args.dump_after.empty() && !dumped)
+    return make_error(Code::kUsage, "pass '{}' did not run; see: fettle show passes", args.dump_after);
   for (const std::string& note : notes) print_text("# " + note + "\n");
   print_text(print_graph(dumped ? *dumped : adapted));
   return {};
@@ -58,7 +59,8 @@ Status run_show(const ShowArguments& args, const GlobalOptions& global) {
     print_text(print_graph(graph));
     return {};
   }
-  if (args.stage == "adapted") return is_artifact(args.model) ? show_file(args, "graph.fir") : show_adapted(args);
+  if (args.stage == "adapted")
+    return is_artifact(args.model) ? show_file(args, "graph.fir") : show_adapted(args);
   if (args.stage == "plan") return show_file(args, "plan.json");
   if (args.stage == "artifact") return show_file(args, "manifest.json");
   if (global.json) return show_file(args, "certificate.json");

@@ -18,11 +18,13 @@ std::string local_text(const LocalTarget& target) {
       "  fp32         {:.0f} Gflop/s                                      measured\n"
       "  caches       L2 {} a core, L3 {}                                 reported by the system\n\n"
       "  {:<10} {:<8} {:>12} {:>14}   kernel\n",
-      r.cpu, r.threads, r.isa, r.bandwidth_gbs, r.bandwidth_1_gbs, format_bytes(static_cast<uint64_t>(r.memory_bytes)), r.int8_gops,
-      r.bf16_gflops, r.f32_gflops, format_bytes(static_cast<uint64_t>(r.l2_bytes)), format_bytes(static_cast<uint64_t>(r.l3_bytes)), "scheme",
-      "input", "GB/s, 1 row", "Gop/s, 64 rows");
+      r.cpu, r.threads, r.isa, r.bandwidth_gbs, r.bandwidth_1_gbs,
+      format_bytes(static_cast<uint64_t>(r.memory_bytes)), r.int8_gops, r.bf16_gflops, r.f32_gflops,
+      format_bytes(static_cast<uint64_t>(r.l2_bytes)), format_bytes(static_cast<uint64_t>(r.l3_bytes)),
+      "scheme", "input", "GB/s, 1 row", "Gop/s, 64 rows");
   for (const MeasuredKernel& k : target.kernels)
-    out += fmt::format("  {:<10} {:<8} {:>12.1f} {:>14.0f}   {}\n", k.scheme, k.activation, k.read_gbs, k.gops, k.kernel);
+    out += fmt::format("  {:<10} {:<8} {:>12.1f} {:>14.0f}   {}\n", k.scheme, k.activation, k.read_gbs,
+                       k.gops, k.kernel);
   return out;
 }
 
@@ -34,8 +36,10 @@ Status run_targets(const std::string& name, bool again, const GlobalOptions& glo
   }
   TRY(const Isa isa, choose_isa(global.isa));
   TRY(const LocalTarget target, local_target(global.threads, isa, default_cache_directory(), again));
-  if (global.json) print_json(local_target_to_json(target));
-  else print_text(local_text(target));
+  if (global.json)
+    print_json(local_target_to_json(target));
+  else
+    print_text(local_text(target));
   return {};
 }
 

@@ -19,8 +19,10 @@ Status run_template(const TemplateOptions& options, const GlobalOptions& global)
   TRY(const TextFiles files, open_text_files(options.model));
   TRY(const auto chat, ChatTemplate::load(files));
   TRY(const std::string prompt, chat->render(variables, !options.no_generation_prompt));
-  if (global.json) print_json({{"prompt", prompt}});
-  else print_text(prompt);
+  if (global.json)
+    print_json({{"prompt", prompt}});
+  else
+    print_text(prompt);
   return {};
 }
 
@@ -29,7 +31,8 @@ Status run_template(const TemplateOptions& options, const GlobalOptions& global)
 void declare_template(CLI::App& app, const GlobalOptions& global, Action* action) {
   auto options = std::make_shared<TemplateOptions>();
   app.add_option("model", options->model, "artifact, checkpoint directory or GGUF file")->required();
-  app.add_option("--messages", options->messages, "JSON file: a list of messages, or {messages, tools, ...}")->required();
+  app.add_option("--messages", options->messages, "JSON file: a list of messages, or {messages, tools, ...}")
+      ->required();
   app.add_flag("--no-generation-prompt", options->no_generation_prompt, "do not open the assistant's turn");
   *action = [options, &global] { return run_template(*options, global); };
 }

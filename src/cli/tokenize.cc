@@ -24,7 +24,8 @@ Status run_tokenize(const TokenizeOptions& options, const GlobalOptions& global)
     print_text(dump_json({{"ids", ids}}, -1) + "\n");
     return {};
   }
-  for (const int32_t id : ids) print_text(fmt::format("{:>8}  {}\n", id, tokenizer->token_text(id).value_or("?")));
+  for (const int32_t id : ids)
+    print_text(fmt::format("{:>8}  {}\n", id, tokenizer->token_text(id).value_or("?")));
   return {};
 }
 

@@ -1,4 +1,5 @@
-// A verb is one file: it declares its options, and returns what it did. No logic lives here; verbs parse, call and print.
+// A verb is one file: it declares its options, and returns what it did. No logic lives here; verbs parse,
+// call and print.
 #pragma once
 
 #include <CLI/CLI.hpp>

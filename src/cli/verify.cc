@@ -31,8 +31,10 @@ Status run_verify(const VerifyArguments& args, const GlobalOptions& global) {
     TRY(const Artifact artifact, open_artifact(args.model));
     TRY_STATUS(check_hashes(artifact));
     if (against.empty())
-      return make_error(Code::kUsage, "an artifact does not hold its source; name it: --against MODEL (it was made from '{}')",
-                        artifact.manifest.value("source", std::string("?")));
+      return make_error(
+          Code::kUsage,
+          "an artifact does not hold its source; name it: --against MODEL (it was made from '{}')",
+          artifact.manifest.value("source", std::string("?")));
   }
   if (against.empty()) against = args.model;
   const OpenOptions open{.threads = global.threads, .isa = isa, .cache_tokens = 4096};
@@ -48,9 +50,12 @@ Status run_verify(const VerifyArguments& args, const GlobalOptions& global) {
   options.created = utc_now();
   options.made_by = "fettle " FETTLE_VERSION;
   TRY(const Certificate certificate, certify(source, adapted, options));
-  if (global.json) print_json(certificate_to_json(certificate));
-  else print_text(certificate_table(certificate));
-  if (!certificate.passed) return make_error(Code::kCheckFailed, "the budget {} is not met", budget_text(options.budget));
+  if (global.json)
+    print_json(certificate_to_json(certificate));
+  else
+    print_text(certificate_table(certificate));
+  if (!certificate.passed)
+    return make_error(Code::kCheckFailed, "the budget {} is not met", budget_text(options.budget));
   return {};
 }
 
@@ -63,7 +68,8 @@ void declare_verify(CLI::App& app, const GlobalOptions& global, Action* action) 
   app.add_option("--text", args->text, "evaluation text, in place of the built-in one");
   app.add_option("--tasks", args->tasks, "task file (JSON lines: task, prompt, answer)");
   app.add_option("--max-tokens", args->max_tokens, "longest answer to a task")->check(CLI::Range(1, 1 << 20));
-  app.add_option("--budget", args->budget, "limits that decide: kld=,p99=,top1=,ppl= (default: those of the certificate)");
+  app.add_option("--budget", args->budget,
+                 "limits that decide: kld=,p99=,top1=,ppl= (default: those of the certificate)");
   *action = [args, &global] { return run_verify(*args, global); };
 }
 

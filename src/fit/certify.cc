@@ -44,7 +44,9 @@ double repeated_share(const std::vector<TokenWindow>& texts) {
   for (const TokenWindow& text : texts) {
     std::set<std::vector<int32_t>> seen;
     for (size_t i = 0; i + 4 <= text.size(); ++i, ++total)
-      repeated += !seen.insert(std::vector<int32_t>(text.begin() + static_cast<int64_t>(i), text.begin() + static_cast<int64_t>(i) + 4)).second;
+      repeated += !seen.insert(std::vector<int32_t>(text.begin() + static_cast<int64_t>(i),
+                                                    text.begin() + static_cast<int64_t>(i) + 4))
+                       .second;
   }
   return total > 0 ? static_cast<double>(repeated) / static_cast<double>(total) : 0;
 }
@@ -53,43 +55,53 @@ double repeated_share(const std::vector<TokenWindow>& texts) {
 Check check_repetition(const std::vector<TokenWindow>& source, const std::vector<TokenWindow>& adapted) {
   constexpr double kMuchMore = 0.2;
   const double before = repeated_share(source), after = repeated_share(adapted);
-  return {after <= before + kMuchMore,
-          fmt::format("{:.0f} % of 4-grams repeat in the adapted model's greedy text, {:.0f} % in the source's", after * 100, before * 100)};
+  return {
+      after <= before + kMuchMore,
+      fmt::format("{:.0f} % of 4-grams repeat in the adapted model's greedy text, {:.0f} % in the source's",
+                  after * 100, before * 100)};
 }
 
-Status certify_generated(OpenedModel& source, OpenedModel& adapted, const std::vector<TokenWindow>& windows, const Tokenizer& tokenizer,
-                         const CertifyOptions& options, Certificate* certificate) {
+Status certify_generated(OpenedModel& source, OpenedModel& adapted, const std::vector<TokenWindow>& windows,
+                         const Tokenizer& tokenizer, const CertifyOptions& options,
+                         Certificate* certificate) {
   const auto prompts = prompt_windows(windows, options.generated_prompts);
   if (prompts.empty()) return {};
   const auto ends = tokenizer.end_tokens();
-  TRY(const auto by_source, continue_greedily(*source.executor, prompts, options.generated_tokens, ends, "source continues"));
-  TRY(const auto by_adapted, continue_greedily(*adapted.executor, prompts, options.generated_tokens, ends, "adapted continues"));
+  TRY(const auto by_source,
+      continue_greedily(*source.executor, prompts, options.generated_tokens, ends, "source continues"));
+  TRY(const auto by_adapted,
+      continue_greedily(*adapted.executor, prompts, options.generated_tokens, ends, "adapted continues"));
   const int64_t prompt = static_cast<int64_t>(prompts[0].size());
   const auto without_prompt = [&](const std::vector<TokenWindow>& all) {
     std::vector<TokenWindow> out;
     for (const TokenWindow& w : all) out.emplace_back(w.begin() + prompt, w.end());
     return out;
   };
-  certificate->greedy_prefix = greedy_prefix(without_prompt(by_source), without_prompt(by_adapted), options.generated_tokens);
+  certificate->greedy_prefix =
+      greedy_prefix(without_prompt(by_source), without_prompt(by_adapted), options.generated_tokens);
   std::vector<TokenWindow> long_enough;
   for (const TokenWindow& w : by_source)
     if (static_cast<int64_t>(w.size()) > prompt) long_enough.push_back(w);
   if (long_enough.empty()) return {};
-  TRY(const Comparison comparison, compare(*source.executor, *adapted.executor, long_enough, prompt - 1, "comparing on generated text"));
+  TRY(const Comparison comparison,
+      compare(*source.executor, *adapted.executor, long_enough, prompt - 1, "comparing on generated text"));
   certificate->generated = drift_part(comparison.scores, 16);
   certificate->repetition = check_repetition(without_prompt(by_source), without_prompt(by_adapted));
   return {};
 }
 
-Status certify_tasks(OpenedModel& source, OpenedModel& adapted, const Tokenizer& tokenizer, const CertifyOptions& options,
-                     Certificate* certificate) {
+Status certify_tasks(OpenedModel& source, OpenedModel& adapted, const Tokenizer& tokenizer,
+                     const CertifyOptions& options, Certificate* certificate) {
   if (options.tasks_file.empty()) return {};
   TRY(const auto items, read_tasks(options.tasks_file));
   TRY(const auto chat, ChatTemplate::load(adapted.text_files));
-  TRY(const TaskMarks by_source, answer_tasks(*source.executor, tokenizer, *chat, items, options.max_task_tokens, "source answers"));
-  TRY(const TaskMarks by_adapted, answer_tasks(*adapted.executor, tokenizer, *chat, items, options.max_task_tokens, "adapted answers"));
+  TRY(const TaskMarks by_source,
+      answer_tasks(*source.executor, tokenizer, *chat, items, options.max_task_tokens, "source answers"));
+  TRY(const TaskMarks by_adapted,
+      answer_tasks(*adapted.executor, tokenizer, *chat, items, options.max_task_tokens, "adapted answers"));
   for (const auto& [task, marks] : by_source.right_of)
-    certificate->tasks.push_back(task_score(task, marks.second, marks.first, by_adapted.right_of.at(task).first));
+    certificate->tasks.push_back(
+        task_score(task, marks.second, marks.first, by_adapted.right_of.at(task).first));
   return {};
 }
 
@@ -97,7 +109,8 @@ Status certify_tasks(OpenedModel& source, OpenedModel& adapted, const Tokenizer&
 std::optional<Check> check_template(const OpenedModel& model, const Tokenizer& tokenizer) {
   const auto chat = ChatTemplate::load(model.text_files);
   if (!chat.ok()) return std::nullopt;
-  const Json messages = {{{"role", "user"}, {"content", "Name a colour."}}, {{"role", "assistant"}, {"content", "Blue."}},
+  const Json messages = {{{"role", "user"}, {"content", "Name a colour."}},
+                         {{"role", "assistant"}, {"content", "Blue."}},
                          {{"role", "user"}, {"content", "Another, bitte: ü, 颜色?"}}};
   const auto prompt = (*chat)->render({{"messages", messages}}, true);
   if (!prompt.ok()) return Check{false, prompt.error().message()};
@@ -113,12 +126,15 @@ std::optional<Check> check_template(const OpenedModel& model, const Tokenizer& t
 
 Speed measure_speed(Executor& executor) {
   using Clock = std::chrono::steady_clock;
-  const auto seconds = [](Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); };
+  const auto seconds = [](Clock::time_point from) {
+    return std::chrono::duration<double>(Clock::now() - from).count();
+  };
   constexpr int64_t kPrompt = 128, kNew = 24;
   const int64_t room = executor.cache().total_blocks() * kBlockTokens;
   if (room < kPrompt + kNew || executor.graph().context < kPrompt + kNew) return {};
   std::vector<int32_t> prompt;
-  for (int64_t i = 0; i < kPrompt; ++i) prompt.push_back(static_cast<int32_t>((i * 7919 + 11) % executor.graph().vocab));
+  for (int64_t i = 0; i < kPrompt; ++i)
+    prompt.push_back(static_cast<int32_t>((i * 7919 + 11) % executor.graph().vocab));
   std::vector<double> prefill, decode;
   for (int round = 0; round < 5; ++round) {
     Sequence sequence;
@@ -156,7 +172,8 @@ void describe_weights(const Graph& graph, Certificate* certificate) {
     certificate->memory.weights_bytes += share.bytes;
     certificate->schemes.push_back(std::move(share));
   }
-  std::stable_sort(certificate->schemes.begin(), certificate->schemes.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  std::stable_sort(certificate->schemes.begin(), certificate->schemes.end(),
+                   [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
   certificate->memory.kv_bytes_per_token = kv_bytes_per_token(graph);
   certificate->architecture = graph.architecture;
   certificate->parameters = graph.parameters();
@@ -182,9 +199,11 @@ Result<Certificate> certify(OpenedModel& source, OpenedModel& adapted, const Cer
   certificate.evaluation_sha256 = text.sha256;
   const int64_t window = std::min<int64_t>(512, adapted.executor->graph().context);
   TRY(auto windows, make_windows(*tokenizer, text.text, window));
-  if (options.max_windows > 0 && static_cast<int64_t>(windows.size()) > options.max_windows) windows.resize(static_cast<size_t>(options.max_windows));
+  if (options.max_windows > 0 && static_cast<int64_t>(windows.size()) > options.max_windows)
+    windows.resize(static_cast<size_t>(options.max_windows));
 
-  TRY(const Comparison comparison, compare(*source.executor, *adapted.executor, windows, 0, "comparing on held-out text"));
+  TRY(const Comparison comparison,
+      compare(*source.executor, *adapted.executor, windows, 0, "comparing on held-out text"));
   certificate.evaluation = drift_part(comparison.scores);
   certificate.kld_by_layer = comparison.by_layer;
   TRY_STATUS(certify_generated(source, adapted, windows, *tokenizer, options, &certificate));

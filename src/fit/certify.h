@@ -17,7 +17,7 @@ struct CertifyOptions {
   int64_t generated_prompts = 8, generated_tokens = 96;
   int64_t max_windows = 0;  // 0: all; otherwise the first so many (quick looks; said in the certificate)
   Budget budget;
-  std::string created;     // ISO 8601
+  std::string created;  // ISO 8601
   std::string made_by;
 };
 

@@ -14,7 +14,8 @@ struct ObjectiveName {
   Objective objective;
   std::string_view name;
 };
-constexpr ObjectiveName kObjectives[] = {{Objective::kLatency, "latency"}, {Objective::kThroughput, "throughput"}, {Objective::kMemory, "memory"}};
+constexpr ObjectiveName kObjectives[] = {
+    {Objective::kLatency, "latency"}, {Objective::kThroughput, "throughput"}, {Objective::kMemory, "memory"}};
 
 constexpr std::pair<std::string_view, std::string_view> kEverydayNames[] = {
     {"int8", "i8c"}, {"int4", "i4g32"}, {"int4-zero-point", "i4g32z"}};
@@ -33,7 +34,8 @@ struct GroupState {
 
 class Chooser {
  public:
-  explicit Chooser(const ChooseInput& input) : in_(input), pool_(input.threads), store_(input.checkpoint, pool_) {}
+  explicit Chooser(const ChooseInput& input)
+      : in_(input), pool_(input.threads), store_(input.checkpoint, pool_) {}
 
   Result<Choice> run() {
     TRY_STATUS(open_source());
@@ -51,9 +53,10 @@ class Chooser {
     for (const TokenWindow& window : in_.calibration) {
       Sequence sequence;
       std::vector<float>& logits = source_logits_.emplace_back();
-      TRY(const auto last, source->feed(sequence, window, kChunk, [&](int64_t, std::span<const float> rows, int64_t) {
-        logits.insert(logits.end(), rows.begin(), rows.end());
-      }));
+      TRY(const auto last,
+          source->feed(sequence, window, kChunk, [&](int64_t, std::span<const float> rows, int64_t) {
+            logits.insert(logits.end(), rows.begin(), rows.end());
+          }));
       (void)last;
       source->cache().release(sequence);
     }
@@ -63,7 +66,11 @@ class Chooser {
   ExecutorOptions executor_options() const {
     int64_t longest = 1;
     for (const TokenWindow& w : in_.calibration) longest = std::max(longest, static_cast<int64_t>(w.size()));
-    return {.threads = in_.threads, .isa = in_.isa, .max_tokens = kChunk, .max_logit_rows = kChunk, .cache_tokens = longest};
+    return {.threads = in_.threads,
+            .isa = in_.isa,
+            .max_tokens = kChunk,
+            .max_logit_rows = kChunk,
+            .cache_tokens = longest};
   }
 
   Result<DriftSummary> drift_of(const std::map<std::string, std::string>& schemes) {
@@ -77,14 +84,17 @@ class Chooser {
       const TokenWindow& window = in_.calibration[w];
       std::vector<PositionScore>& out = scores.emplace_back(window.size());
       Sequence sequence;
-      TRY(const auto last, adapted->feed(sequence, window, kChunk, [&](int64_t first, std::span<const float> rows, int64_t n) {
-        pool_.for_each(n, [&](int64_t i) {
-          const size_t position = static_cast<size_t>(first + i);
-          const int32_t next = position + 1 < window.size() ? window[position + 1] : -1;
-          out[position] = score_position({source_logits_[w].data() + static_cast<int64_t>(position) * vocab, static_cast<size_t>(vocab)},
-                                         rows.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab)), next);
-        });
-      }));
+      TRY(const auto last,
+          adapted->feed(sequence, window, kChunk, [&](int64_t first, std::span<const float> rows, int64_t n) {
+            pool_.for_each(n, [&](int64_t i) {
+              const size_t position = static_cast<size_t>(first + i);
+              const int32_t next = position + 1 < window.size() ? window[position + 1] : -1;
+              out[position] = score_position(
+                  {source_logits_[w].data() + static_cast<int64_t>(position) * vocab,
+                   static_cast<size_t>(vocab)},
+                  rows.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab)), next);
+            });
+          }));
       (void)last;
       adapted->cache().release(sequence);
     }
@@ -99,9 +109,12 @@ class Chooser {
   }
 
   double cost(const WeightGroup& group, const std::string& scheme_text) const {
-    const std::string name = scheme_text.empty() ? std::string(scheme_name(in_.source.find_weight(group.weights[0])->expr->scheme)) : scheme_text;
+    const std::string name =
+        scheme_text.empty() ? std::string(scheme_name(in_.source.find_weight(group.weights[0])->expr->scheme))
+                            : scheme_text;
     const Scheme scheme = *parse_scheme(name);
-    const double bytes = static_cast<double>(group.parameters) / static_cast<double>(group.cols) * static_cast<double>(row_bytes(scheme, group.cols));
+    const double bytes = static_cast<double>(group.parameters) / static_cast<double>(group.cols) *
+                         static_cast<double>(row_bytes(scheme, group.cols));
     const MeasuredKernel* kernel = in_.target.find(name);
     if (in_.objective == Objective::kMemory || !kernel) return bytes;
     if (in_.objective == Objective::kLatency) return bytes / (kernel->read_gbs * 1e9);
@@ -129,7 +142,9 @@ class Chooser {
 
   // Keeps the options that are not beaten in both cost and loss.
   static void prune(GroupState& state) {
-    std::stable_sort(state.options.begin(), state.options.end(), [](const Option& a, const Option& b) { return a.cost != b.cost ? a.cost < b.cost : a.kld < b.kld; });
+    std::stable_sort(state.options.begin(), state.options.end(), [](const Option& a, const Option& b) {
+      return a.cost != b.cost ? a.cost < b.cost : a.kld < b.kld;
+    });
     std::vector<Option> kept;
     for (const Option& option : state.options)
       if (kept.empty() || option.kld < kept.back().kld) kept.push_back(option);
@@ -139,7 +154,8 @@ class Chooser {
   std::map<std::string, std::string> chosen() const {
     std::map<std::string, std::string> schemes;
     for (const GroupState& s : states_)
-      for (const auto& [weight, scheme] : schemes_with(s.group, s.options[s.chosen].scheme)) schemes[weight] = scheme;
+      for (const auto& [weight, scheme] : schemes_with(s.group, s.options[s.chosen].scheme))
+        schemes[weight] = scheme;
     return schemes;
   }
 
@@ -172,8 +188,8 @@ class Chooser {
            (!b.ppl_ratio_max || d.perplexity_adapted <= *b.ppl_ratio_max * d.perplexity_source);
   }
 
-  // Losses of single groups add up only roughly: choose by the sum, measure the whole, tighten until the measurement fits. Some
-  // of the budget is kept in hand, as held-out text will differ.
+  // Losses of single groups add up only roughly: choose by the sum, measure the whole, tighten until the
+  // measurement fits. Some of the budget is kept in hand, as held-out text will differ.
   Result<Choice> settle() {
     constexpr double kInHand = 0.8;
     double allowed = in_.budget.kld_mean ? *in_.budget.kld_mean * kInHand : INFINITY;
@@ -184,7 +200,8 @@ class Chooser {
       choice.schemes = chosen();
       TRY(choice.reached, drift_of(choice.schemes));
       choice.within_budget = meets(choice.reached);
-      const bool in_hand = !in_.budget.kld_mean || choice.reached.kld_mean.value <= *in_.budget.kld_mean * kInHand;
+      const bool in_hand =
+          !in_.budget.kld_mean || choice.reached.kld_mean.value <= *in_.budget.kld_mean * kInHand;
       if ((choice.within_budget && in_hand) || !upgrade()) break;
       allowed = std::min(allowed, predicted());
     }

@@ -1,4 +1,5 @@
-// Which scheme each group of weights gets: measured sensitivity on calibration text, measured kernel speed, a budget.
+// Which scheme each group of weights gets: measured sensitivity on calibration text, measured kernel speed, a
+// budget.
 #pragma once
 
 #include <map>
@@ -22,7 +23,7 @@ Result<std::string> parse_scheme_choice(const std::string& name);
 
 struct ChooseInput {
   const Checkpoint& checkpoint;
-  const Graph& source;                // unmodified
+  const Graph& source;  // unmodified
   const std::vector<TokenWindow>& calibration;
   const LocalTarget& target;
   Objective objective;
@@ -35,8 +36,8 @@ struct ChooseInput {
 struct Choice {
   std::map<std::string, std::string> schemes;  // weight -> scheme
   std::vector<Sensitivity> sensitivity;
-  DriftSummary reached;                         // of the whole choice, on calibration text
-  bool within_budget = true;                    // on calibration text; the certificate decides on held-out text
+  DriftSummary reached;       // of the whole choice, on calibration text
+  bool within_budget = true;  // on calibration text; the certificate decides on held-out text
 };
 Result<Choice> choose_by_budget(const ChooseInput& input);
 

@@ -23,7 +23,10 @@ constexpr int64_t kCalibrationWindows = 6, kCalibrationWindow = 128;
 class FitJob {
  public:
   FitJob(const FitOptions& options, Checkpoint checkpoint, BuiltGraph built)
-      : options_(options), checkpoint_(std::move(checkpoint)), built_(std::move(built)), pool_(options.threads) {}
+      : options_(options),
+        checkpoint_(std::move(checkpoint)),
+        built_(std::move(built)),
+        pool_(options.threads) {}
 
   Result<FitResult> run() {
     TRY(text_files_, checkpoint_.text_files());
@@ -53,8 +56,9 @@ class FitJob {
       TRY(plan_, plan_from_json(json, options_.plan_file));
       return {};
     }
-    const std::string request = sha256_hex(fmt::format("{} {} {} {} {} {}", digest_, options_.target, objective_name(options_.objective),
-                                                       budget_text(options_.budget), options_.scheme, options_.kv_type));
+    const std::string request = sha256_hex(
+        fmt::format("{} {} {} {} {} {}", digest_, options_.target, objective_name(options_.objective),
+                    budget_text(options_.budget), options_.scheme, options_.kv_type));
     const std::string decided = join_path(job_directory(), "decided.json");
     if (path_exists(decided)) {
       auto json = read_json_file(decided);
@@ -64,15 +68,18 @@ class FitJob {
         return {};
       }
     }
-    TRY(const LocalTarget target, local_target(options_.threads, options_.isa, options_.cache_directory, false));
+    TRY(const LocalTarget target,
+        local_target(options_.threads, options_.isa, options_.cache_directory, false));
     plan_.target = options_.target;
     plan_.objective = objective_name(options_.objective);
     plan_.kv_type = options_.kv_type;
     plan_.rates = target.rates;
-    for (const MeasuredKernel& k : target.kernels) plan_.kernels.push_back({k.scheme, k.activation, k.kernel, 1, INT64_MAX});
+    for (const MeasuredKernel& k : target.kernels)
+      plan_.kernels.push_back({k.scheme, k.activation, k.kernel, 1, INT64_MAX});
     TRY_STATUS(choose_schemes_for(target));
     TRY_STATUS(make_directories(job_directory()));
-    return write_file_atomic(decided, dump_json({{"request", request}, {"plan", plan_to_json(plan_)}}) + "\n");
+    return write_file_atomic(decided,
+                             dump_json({{"request", request}, {"plan", plan_to_json(plan_)}}) + "\n");
   }
 
   Status choose_schemes_for(const LocalTarget& target) {
@@ -86,17 +93,29 @@ class FitJob {
       return {};
     }
     TRY(const auto tokenizer, Tokenizer::load(text_files_));
-    TRY(auto windows, make_windows(*tokenizer, std::string(calibration_text()), std::min(kCalibrationWindow, built_.graph.context)));
+    TRY(auto windows, make_windows(*tokenizer, std::string(calibration_text()),
+                                   std::min(kCalibrationWindow, built_.graph.context)));
     std::vector<TokenWindow> chosen;
     for (int64_t i = 0; i < kCalibrationWindows && i < static_cast<int64_t>(windows.size()); ++i)
       chosen.push_back(windows[static_cast<size_t>(i) * windows.size() / kCalibrationWindows]);
-    TRY(Choice choice, choose_by_budget({checkpoint_, built_.graph, chosen, target, options_.objective, options_.budget,
-                                         {"i4g32", "i4g32z", "i8c", "q8_0"}, pass_options(), options_.threads, options_.isa}));
+    TRY(Choice choice, choose_by_budget({checkpoint_,
+                                         built_.graph,
+                                         chosen,
+                                         target,
+                                         options_.objective,
+                                         options_.budget,
+                                         {"i4g32", "i4g32z", "i8c", "q8_0"},
+                                         pass_options(),
+                                         options_.threads,
+                                         options_.isa}));
     if (!choice.within_budget)
-      return make_error(Code::kCheckFailed, "no mix of schemes meets the budget {} on calibration text; the best reached is kld {:.5f}, "
-                        "p99 {:.4f}, top-1 {:.4f}, perplexity {:.3f} against {:.3f}; raise the budget",
-                        budget_text(options_.budget), choice.reached.kld_mean.value, choice.reached.kld_p99, choice.reached.top1_agreement.value,
-                        choice.reached.perplexity_adapted, choice.reached.perplexity_source);
+      return make_error(
+          Code::kCheckFailed,
+          "no mix of schemes meets the budget {} on calibration text; the best reached is kld {:.5f}, "
+          "p99 {:.4f}, top-1 {:.4f}, perplexity {:.3f} against {:.3f}; raise the budget",
+          budget_text(options_.budget), choice.reached.kld_mean.value, choice.reached.kld_p99,
+          choice.reached.top1_agreement.value, choice.reached.perplexity_adapted,
+          choice.reached.perplexity_source);
     plan_.schemes = std::move(choice.schemes);
     plan_.sensitivity = std::move(choice.sensitivity);
     return {};
@@ -120,7 +139,8 @@ class FitJob {
     const std::string key = sha256_hex(digest_ + print_graph(graph_));
     TRY(ArtifactWriter writer, ArtifactWriter::open(job_directory(), key));
     uint64_t total = 0;
-    for (const Weight& w : graph_.weights) total += static_cast<uint64_t>(stored_size(w.expr->scheme, w.expr->shape).total_bytes);
+    for (const Weight& w : graph_.weights)
+      total += static_cast<uint64_t>(stored_size(w.expr->scheme, w.expr->shape).total_bytes);
     Progress progress("packing weights", total, ProgressUnit::kBytes);
     if (writer.bytes_done() > 0) progress.skip(writer.bytes_done());
     const Evaluator evaluator(checkpoint_);
@@ -135,10 +155,12 @@ class FitJob {
   }
 
   // One member at a time: memory is bounded by the largest matrix.
-  Status pack_weight(ArtifactWriter& writer, const Evaluator& evaluator, const Weight& w, Progress& progress) {
+  Status pack_weight(ArtifactWriter& writer, const Evaluator& evaluator, const Weight& w,
+                     Progress& progress) {
     const Expr& e = *w.expr;
     const StoredSize size = stored_size(e.scheme, e.shape);
-    TRY_STATUS(writer.begin_weight({w.name, std::string(scheme_name(e.scheme)), e.shape.size() == 1 ? "row" : "n16", "", "", e.shape}));
+    TRY_STATUS(writer.begin_weight(
+        {w.name, std::string(scheme_name(e.scheme)), e.shape.size() == 1 ? "row" : "n16", "", "", e.shape}));
     std::vector<std::byte> packed(static_cast<size_t>(size.member_bytes));
     for (int64_t member = 0; member < e.stack(); ++member) {
       std::fill(packed.begin(), packed.end(), std::byte{0});
@@ -153,9 +175,17 @@ class FitJob {
   Json facts() const {
     Certificate counts;
     describe_weights(graph_, &counts);
-    return {{"name", model_name()}, {"architecture", graph_.architecture}, {"target", plan_.target}, {"source", base_name(checkpoint_.path())},
-            {"source_digest", digest_}, {"parameters", graph_.parameters()}, {"vocab", graph_.vocab}, {"context", graph_.context},
-            {"kv_bytes_per_token", kv_bytes_per_token(graph_)}, {"carried", counts.carried}, {"requantised", counts.requantised},
+    return {{"name", model_name()},
+            {"architecture", graph_.architecture},
+            {"target", plan_.target},
+            {"source", base_name(checkpoint_.path())},
+            {"source_digest", digest_},
+            {"parameters", graph_.parameters()},
+            {"vocab", graph_.vocab},
+            {"context", graph_.context},
+            {"kv_bytes_per_token", kv_bytes_per_token(graph_)},
+            {"carried", counts.carried},
+            {"requantised", counts.requantised},
             {"tasks", {"chat", "completion"}}};
   }
   std::string model_name() const {
@@ -164,12 +194,16 @@ class FitJob {
     return name;
   }
 
-  // Logits of a fixed short input on the reference-order kernels of this machine: what a server checks itself against.
+  // Logits of a fixed short input on the reference-order kernels of this machine: what a server checks itself
+  // against.
   Status write_known_answer() {
     auto store = std::make_shared<TransientStore>(graph_, checkpoint_, false, pool_);
     constexpr int64_t kTokens = 16;
-    TRY(auto executor, Executor::create({graph_, plan_, store}, {.threads = options_.threads, .isa = options_.isa, .max_tokens = kTokens,
-                                                                 .max_logit_rows = 1, .cache_tokens = kTokens}));
+    TRY(auto executor, Executor::create({graph_, plan_, store}, {.threads = options_.threads,
+                                                                 .isa = options_.isa,
+                                                                 .max_tokens = kTokens,
+                                                                 .max_logit_rows = 1,
+                                                                 .cache_tokens = kTokens}));
     std::vector<int32_t> ids;
     for (int64_t i = 0; i < kTokens; ++i) ids.push_back(static_cast<int32_t>((i * 7919 + 11) % graph_.vocab));
     Sequence sequence;
@@ -182,19 +216,25 @@ class FitJob {
 
   Status verify() {
     const int64_t cache = 2048;
-    TRY(OpenedModel adapted, open_model(job_directory(), {.threads = options_.threads, .isa = options_.isa, .cache_tokens = cache}));
-    TRY(OpenedModel source, open_model(options_.model, {.exact = true, .threads = options_.threads, .isa = options_.isa, .cache_tokens = cache}));
+    TRY(OpenedModel adapted,
+        open_model(job_directory(),
+                   {.threads = options_.threads, .isa = options_.isa, .cache_tokens = cache}));
+    TRY(OpenedModel source,
+        open_model(options_.model,
+                   {.exact = true, .threads = options_.threads, .isa = options_.isa, .cache_tokens = cache}));
     CertifyOptions certify_options = options_.certify;
     certify_options.budget = options_.budget;
     TRY(Certificate certificate, certify(source, adapted, certify_options));
-    TRY_STATUS(write_file_atomic(join_path(job_directory(), "certificate.json"), dump_json(certificate_to_json(certificate)) + "\n"));
+    TRY_STATUS(write_file_atomic(join_path(job_directory(), "certificate.json"),
+                                 dump_json(certificate_to_json(certificate)) + "\n"));
     TRY_STATUS(write_file_atomic(join_path(job_directory(), "report.html"), render_report(certificate)));
     if (!certificate.passed) {
       std::string failed;
       for (const Verdict& v : certificate.verdicts)
         if (!v.passed) failed += fmt::format("{}{} ({})", failed.empty() ? "" : "; ", v.what, v.why);
-      return make_error(Code::kCheckFailed, "the certificate does not meet the budget {}: {}; what was reached is in {}", budget_text(options_.budget),
-                        failed, join_path(job_directory(), "report.html"));
+      return make_error(Code::kCheckFailed,
+                        "the certificate does not meet the budget {}: {}; what was reached is in {}",
+                        budget_text(options_.budget), failed, join_path(job_directory(), "report.html"));
     }
     result_.certificate = std::move(certificate);
     return {};
@@ -233,12 +273,15 @@ Result<std::string> source_digest(const Checkpoint& checkpoint) {
 }
 
 Result<FitResult> fit(const FitOptions& options) {
-  if (options.target != "local") return unsupported("target '{}' is not known; known is: local", options.target);
+  if (options.target != "local")
+    return unsupported("target '{}' is not known; known is: local", options.target);
   if (!options.force && path_exists(options.out))
-    return make_error(Code::kUsage, "'{}' exists already; remove it, choose another -o, or give --force", options.out);
+    return make_error(Code::kUsage, "'{}' exists already; remove it, choose another -o, or give --force",
+                      options.out);
   TRY(Checkpoint checkpoint, Checkpoint::open(options.model));
   TRY(BuiltGraph built, build_graph(checkpoint));
-  if (!checkpoint.has_weights()) return bad_input("{}: holds a configuration but no weights; add the .safetensors files", options.model);
+  if (!checkpoint.has_weights())
+    return bad_input("{}: holds a configuration but no weights; add the .safetensors files", options.model);
   return FitJob(options, std::move(checkpoint), std::move(built)).run();
 }
 

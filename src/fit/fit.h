@@ -1,5 +1,5 @@
-// The job: from a checkpoint to an artifact with its certificate. State lives in OUT.job beside the result until the result is
-// whole; a killed job goes on where it was.
+// The job: from a checkpoint to an artifact with its certificate. State lives in OUT.job beside the result
+// until the result is whole; a killed job goes on where it was.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ struct FitOptions {
   std::string model, out, target = "local";
   Objective objective = Objective::kLatency;
   Budget budget;
-  std::string scheme;      // one scheme for all groups; "": chosen by budget
-  std::string plan_file;   // the decisions of an earlier job
+  std::string scheme;     // one scheme for all groups; "": chosen by budget
+  std::string plan_file;  // the decisions of an earlier job
   std::string kv_type = "bf16";
   std::vector<std::string> disabled_passes;
   bool verify = true, force = false;
@@ -33,8 +33,8 @@ struct FitResult {
   std::optional<Certificate> certificate;
 };
 
-// A certificate that fails its budget is an error of code kCheckFailed that says the best that was reached; nothing is left
-// under the final name.
+// A certificate that fails its budget is an error of code kCheckFailed that says the best that was reached;
+// nothing is left under the final name.
 Result<FitResult> fit(const FitOptions& options);
 
 // SHA-256 over names, sizes and contents of the checkpoint's files.

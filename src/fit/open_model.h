@@ -1,5 +1,5 @@
-// Any MODEL ready to run: an artifact as it is; a checkpoint or GGUF either exactly (fp32 everywhere, the source side of every
-// certificate) or adapted on the fly with the source's own schemes.
+// Any MODEL ready to run: an artifact as it is; a checkpoint or GGUF either exactly (fp32 everywhere, the
+// source side of every certificate) or adapted on the fly with the source's own schemes.
 #pragma once
 
 #include <map>

@@ -19,7 +19,8 @@ Result<LocalTarget> parse_local(const Json& json, const std::string& what) {
   LocalTarget target;
   TRY(const JsonReader rates, in.object("rates"));
   TRY(target.rates, rates_from_json(rates.json(), what + ": rates"));
-  if (!json.contains("kernels") || !json["kernels"].is_array()) return bad_input("{}: field 'kernels' must be a list", what);
+  if (!json.contains("kernels") || !json["kernels"].is_array())
+    return bad_input("{}: field 'kernels' must be a list", what);
   for (const Json& entry : json["kernels"]) {
     const JsonReader k(entry, what + ": kernels");
     MeasuredKernel kernel;
@@ -39,15 +40,18 @@ LocalTarget measure(int threads, Isa isa) {
   LocalTarget target;
   const CpuProbe probe = probe_cpu(pool, isa);
   progress.add(4);
-  target.rates = {probe.model, std::string(isa_name(isa)), pool.size(), probe.bandwidth_gbs, probe.bandwidth_1_gbs, probe.int8_gops,
-                  probe.bf16_gflops, probe.f32_gflops, probe.l2_bytes, probe.l3_bytes, probe.memory_bytes};
+  target.rates = {probe.model,         std::string(isa_name(isa)), pool.size(),
+                  probe.bandwidth_gbs, probe.bandwidth_1_gbs,      probe.int8_gops,
+                  probe.bf16_gflops,   probe.f32_gflops,           probe.l2_bytes,
+                  probe.l3_bytes,      probe.memory_bytes};
   for (const SchemeInfo& info : all_schemes()) {
     progress.add(1);
     const Activation activation = activation_of(input_form(info.scheme));
     const LinearKernel* kernel = find_linear_kernel(info.scheme, activation, isa);
     if (!kernel || kernel->isa == Isa::kScalar) continue;
     const KernelRate rate = measure_kernel(*kernel, pool, kRows, kCols);
-    target.kernels.push_back({std::string(kernel->name), std::string(info.name), std::string(activation_name(activation)), rate.read_gbs, rate.gops});
+    target.kernels.push_back({std::string(kernel->name), std::string(info.name),
+                              std::string(activation_name(activation)), rate.read_gbs, rate.gops});
   }
   return target;
 }
@@ -63,11 +67,16 @@ const MeasuredKernel* LocalTarget::find(const std::string& scheme) const {
 Json local_target_to_json(const LocalTarget& target) {
   Json json = {{"rates", rates_to_json(target.rates)}, {"kernels", Json::array()}};
   for (const MeasuredKernel& k : target.kernels)
-    json["kernels"].push_back({{"kernel", k.kernel}, {"scheme", k.scheme}, {"activation", k.activation}, {"read_gbs", k.read_gbs}, {"gops", k.gops}});
+    json["kernels"].push_back({{"kernel", k.kernel},
+                               {"scheme", k.scheme},
+                               {"activation", k.activation},
+                               {"read_gbs", k.read_gbs},
+                               {"gops", k.gops}});
   return json;
 }
 
-Result<LocalTarget> local_target(int threads, Isa isa, const std::string& cache_directory, bool measure_again) {
+Result<LocalTarget> local_target(int threads, Isa isa, const std::string& cache_directory,
+                                 bool measure_again) {
   const int used = threads > 0 ? threads : ThreadPool::available_processors();
   const std::string directory = join_path(cache_directory, "local");
   const std::string key = fmt::format("v1 {} {} {}", cpu_identity(), isa_name(isa), used);
@@ -80,7 +89,8 @@ Result<LocalTarget> local_target(int threads, Isa isa, const std::string& cache_
   }
   LocalTarget target = measure(used, isa);
   const Status made = make_directories(directory);
-  const Status written = made.ok() ? write_file_atomic(path, dump_json(local_target_to_json(target)) + "\n") : made;
+  const Status written =
+      made.ok() ? write_file_atomic(path, dump_json(local_target_to_json(target)) + "\n") : made;
   if (!written.ok()) log_warning("the measurement is not kept: {}", written.error().message());
   return target;
 }

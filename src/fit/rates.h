@@ -1,4 +1,5 @@
-// The `local` target: what this machine was measured to do, kept in the cache directory so that it is measured once.
+// The `local` target: what this machine was measured to do, kept in the cache directory so that it is
+// measured once.
 #pragma once
 
 #include <string>
@@ -21,8 +22,10 @@ struct LocalTarget {
   const MeasuredKernel* find(const std::string& scheme) const;  // the best for that scheme
 };
 
-// Reads the cached measurement of this processor, instruction set and thread count, or measures (some seconds) and stores it.
-Result<LocalTarget> local_target(int threads, Isa isa, const std::string& cache_directory, bool measure_again);
+// Reads the cached measurement of this processor, instruction set and thread count, or measures (some
+// seconds) and stores it.
+Result<LocalTarget> local_target(int threads, Isa isa, const std::string& cache_directory,
+                                 bool measure_again);
 
 Json local_target_to_json(const LocalTarget& target);
 

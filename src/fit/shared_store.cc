@@ -20,7 +20,9 @@ class BoundStore final : public WeightStore {
   Graph graph_;
 };
 
-std::shared_ptr<WeightStore> SharedStore::bind(const Graph& graph) { return std::make_shared<BoundStore>(this, graph); }
+std::shared_ptr<WeightStore> SharedStore::bind(const Graph& graph) {
+  return std::make_shared<BoundStore>(this, graph);
+}
 
 Result<StoredWeight> SharedStore::get(const Expr& expr) {
   const bool carried = is_carried(expr);

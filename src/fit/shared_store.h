@@ -1,5 +1,5 @@
-// Packed weights shared between many graphs over one checkpoint: the same expression is evaluated once. What only one graph used
-// is dropped with it, so memory is one packing of the model plus what is being tried.
+// Packed weights shared between many graphs over one checkpoint: the same expression is evaluated once. What
+// only one graph used is dropped with it, so memory is one packing of the model plus what is being tried.
 #pragma once
 
 #include <map>

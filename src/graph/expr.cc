@@ -11,33 +11,55 @@ ExprPtr make(Expr expr) { return std::make_shared<const Expr>(std::move(expr)); 
 // A value computed from another is fp32 until something encodes it.
 ExprPtr computed(ExprKind kind, ExprPtr arg, std::string vector) {
   Shape shape = arg->shape;
-  return make({.kind = kind, .scheme = Scheme::kF32, .shape = std::move(shape), .args = {std::move(arg)}, .name = std::move(vector)});
+  return make({.kind = kind,
+               .scheme = Scheme::kF32,
+               .shape = std::move(shape),
+               .args = {std::move(arg)},
+               .name = std::move(vector)});
 }
 
 }  // namespace
 
 ExprPtr source_expr(std::string name, Scheme scheme, Shape shape) {
-  return make({.kind = ExprKind::kSource, .scheme = scheme, .shape = std::move(shape), .args = {}, .name = std::move(name)});
+  return make({.kind = ExprKind::kSource,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {},
+               .name = std::move(name)});
 }
 
 ExprPtr stack_expr(std::string pattern, Scheme scheme, Shape shape) {
   CHECK(shape.size() == 3, "{}", shape_text(shape));
-  return make({.kind = ExprKind::kStack, .scheme = scheme, .shape = std::move(shape), .args = {}, .name = std::move(pattern)});
+  return make({.kind = ExprKind::kStack,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {},
+               .name = std::move(pattern)});
 }
 
 ExprPtr permute_rows_expr(ExprPtr arg, std::string kind, int64_t heads) {
-  CHECK(kind == "rope_halves" && heads > 0 && arg->rows() % (2 * heads) == 0, "{} {} rows {}", kind, heads, arg->rows());
+  CHECK(kind == "rope_halves" && heads > 0 && arg->rows() % (2 * heads) == 0, "{} {} rows {}", kind, heads,
+        arg->rows());
   const Scheme scheme = arg->scheme;
   Shape shape = arg->shape;
-  return make({.kind = ExprKind::kPermuteRows, .scheme = scheme, .shape = std::move(shape), .args = {std::move(arg)},
-               .name = std::move(kind), .heads = heads});
+  return make({.kind = ExprKind::kPermuteRows,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {std::move(arg)},
+               .name = std::move(kind),
+               .heads = heads});
 }
 
 ExprPtr slice_rows_expr(ExprPtr arg, int64_t begin, int64_t count) {
-  CHECK(begin >= 0 && count > 0 && begin + count <= arg->rows() && arg->shape.size() == 2, "{}+{}", begin, count);
+  CHECK(begin >= 0 && count > 0 && begin + count <= arg->rows() && arg->shape.size() == 2, "{}+{}", begin,
+        count);
   const Scheme scheme = arg->scheme;
   Shape shape = {count, arg->cols()};
-  return make({.kind = ExprKind::kSliceRows, .scheme = scheme, .shape = std::move(shape), .args = {std::move(arg)}, .name = {},
+  return make({.kind = ExprKind::kSliceRows,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {std::move(arg)},
+               .name = {},
                .begin = begin});
 }
 
@@ -50,7 +72,11 @@ ExprPtr concat_expr(std::vector<ExprPtr> args) {
   }
   const Scheme scheme = args[0]->scheme;
   Shape shape = {rows, args[0]->cols()};
-  return make({.kind = ExprKind::kConcat, .scheme = scheme, .shape = std::move(shape), .args = std::move(args), .name = {}});
+  return make({.kind = ExprKind::kConcat,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = std::move(args),
+               .name = {}});
 }
 
 ExprPtr scale_rows_expr(ExprPtr arg, std::string vector) {
@@ -63,11 +89,17 @@ ExprPtr scale_cols_expr(ExprPtr arg, std::string vector) {
 ExprPtr encode_expr(ExprPtr arg, Scheme scheme, std::string method) {
   CHECK(row_fits(scheme, arg->cols()), "{} cols {}", scheme_name(scheme), arg->cols());
   Shape shape = arg->shape;
-  return make({.kind = ExprKind::kEncode, .scheme = scheme, .shape = std::move(shape), .args = {std::move(arg)}, .name = std::move(method)});
+  return make({.kind = ExprKind::kEncode,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {std::move(arg)},
+               .name = std::move(method)});
 }
 
 bool is_carried(const Expr& expr) {
-  if (expr.kind == ExprKind::kScaleRows || expr.kind == ExprKind::kScaleCols || expr.kind == ExprKind::kEncode) return false;
+  if (expr.kind == ExprKind::kScaleRows || expr.kind == ExprKind::kScaleCols ||
+      expr.kind == ExprKind::kEncode)
+    return false;
   for (const ExprPtr& a : expr.args)
     if (!is_carried(*a)) return false;
   return true;
@@ -76,13 +108,20 @@ bool is_carried(const Expr& expr) {
 std::string expr_text(const Expr& e) {
   const auto arg = [&] { return expr_text(*e.args[0]); };
   switch (e.kind) {
-    case ExprKind::kSource: return fmt::format("source(\"{}\", {}, {})", e.name, scheme_name(e.scheme), shape_text(e.shape));
-    case ExprKind::kStack: return fmt::format("stack(\"{}\", {}, {})", e.name, scheme_name(e.scheme), shape_text(e.shape));
-    case ExprKind::kPermuteRows: return fmt::format("permute_rows({}, {}, {})", arg(), e.name, e.heads);
-    case ExprKind::kSliceRows: return fmt::format("slice_rows({}, {}, {})", arg(), e.begin, e.rows());
-    case ExprKind::kScaleRows: return fmt::format("scale_rows({}, \"{}\")", arg(), e.name);
-    case ExprKind::kScaleCols: return fmt::format("scale_cols({}, \"{}\")", arg(), e.name);
-    case ExprKind::kEncode: return fmt::format("encode({}, {}, {})", arg(), scheme_name(e.scheme), e.name);
+    case ExprKind::kSource:
+      return fmt::format("source(\"{}\", {}, {})", e.name, scheme_name(e.scheme), shape_text(e.shape));
+    case ExprKind::kStack:
+      return fmt::format("stack(\"{}\", {}, {})", e.name, scheme_name(e.scheme), shape_text(e.shape));
+    case ExprKind::kPermuteRows:
+      return fmt::format("permute_rows({}, {}, {})", arg(), e.name, e.heads);
+    case ExprKind::kSliceRows:
+      return fmt::format("slice_rows({}, {}, {})", arg(), e.begin, e.rows());
+    case ExprKind::kScaleRows:
+      return fmt::format("scale_rows({}, \"{}\")", arg(), e.name);
+    case ExprKind::kScaleCols:
+      return fmt::format("scale_cols({}, \"{}\")", arg(), e.name);
+    case ExprKind::kEncode:
+      return fmt::format("encode({}, {}, {})", arg(), scheme_name(e.scheme), e.name);
     case ExprKind::kConcat: {
       std::string text;
       for (const ExprPtr& a : e.args) text += (text.empty() ? "" : ", ") + expr_text(*a);

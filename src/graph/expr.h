@@ -1,11 +1,12 @@
-// Weights are expressions: passes build them, one streaming evaluator (weights/) turns them into bytes, rows at a time.
-// An expression is an immutable tree; it knows its shape and the scheme of its value. Text form, parsed back by parse.h:
+// Weights are expressions: passes build them, one streaming evaluator (weights/) turns them into bytes, rows
+// at a time. An expression is an immutable tree; it knows its shape and the scheme of its value. Text form,
+// parsed back by parse.h:
 //   source("blk.0.attn_q.weight", q4_1, [576, 576])            a stored tensor, bit for bit
 //   source("blk.0.ffn_gate_exps.weight", q4_K, [64, 768, 2048]) a stored stack of matrices
-//   stack("model.layers.0.mlp.experts.{}.up_proj.weight", bf16, [64, 768, 2048])   one stored tensor for each {} = 0..63
-//   permute_rows(x, rope_halves, 32)      per head of rows/32: rows (2i, 2i+1) of interleaved rotary pairs -> (i, i + d/2)
-//   slice_rows(x, begin, count)   concat(x, y, ...)   scale_rows(x, "vector")   scale_cols(x, "vector")
-//   encode(x, i8c, search)                rounded to a scheme by a method of quant/
+//   stack("model.layers.0.mlp.experts.{}.up_proj.weight", bf16, [64, 768, 2048])   one stored tensor for each
+//   {} = 0..63 permute_rows(x, rope_halves, 32)      per head of rows/32: rows (2i, 2i+1) of interleaved
+//   rotary pairs -> (i, i + d/2) slice_rows(x, begin, count)   concat(x, y, ...)   scale_rows(x, "vector")
+//   scale_cols(x, "vector") encode(x, i8c, search)                rounded to a scheme by a method of quant/
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,14 @@
 namespace fettle {
 
 enum class ExprKind : uint8_t {
-  kSource, kStack, kPermuteRows, kSliceRows, kConcat, kScaleRows, kScaleCols, kEncode,
+  kSource,
+  kStack,
+  kPermuteRows,
+  kSliceRows,
+  kConcat,
+  kScaleRows,
+  kScaleCols,
+  kEncode,
 };
 
 struct Expr;
@@ -27,12 +35,12 @@ using ExprPtr = std::shared_ptr<const Expr>;
 
 struct Expr {
   ExprKind kind;
-  Scheme scheme;              // of the value
-  Shape shape;                // [cols], [rows, cols] or [stack, rows, cols]
+  Scheme scheme;  // of the value
+  Shape shape;    // [cols], [rows, cols] or [stack, rows, cols]
   std::vector<ExprPtr> args;
-  std::string name;           // kSource, kStack: tensor; kScale*: vector; kPermuteRows: kind; kEncode: method
-  int64_t begin = 0;          // kSliceRows
-  int64_t heads = 0;          // kPermuteRows
+  std::string name;   // kSource, kStack: tensor; kScale*: vector; kPermuteRows: kind; kEncode: method
+  int64_t begin = 0;  // kSliceRows
+  int64_t heads = 0;  // kPermuteRows
 
   int64_t stack() const { return shape.size() == 3 ? shape[0] : 1; }
   int64_t rows() const { return shape.size() >= 2 ? shape[shape.size() - 2] : 1; }
@@ -50,7 +58,8 @@ ExprPtr scale_rows_expr(ExprPtr arg, std::string vector);
 ExprPtr scale_cols_expr(ExprPtr arg, std::string vector);
 ExprPtr encode_expr(ExprPtr arg, Scheme scheme, std::string method);
 
-// True when the value is the source's bytes, row by row: nothing in it computes (permutations, slices and stacks only move rows).
+// True when the value is the source's bytes, row by row: nothing in it computes (permutations, slices and
+// stacks only move rows).
 bool is_carried(const Expr& expr);
 
 std::string expr_text(const Expr& expr);

@@ -31,7 +31,10 @@ struct FormName {
   Form form;
   std::string_view name;
 };
-constexpr FormName kForms[] = {{Form::kF32, "f32"}, {Form::kBF16, "bf16"}, {Form::kQ8G32, "q8g32"}, {Form::kQ8T, "q8t"},
+constexpr FormName kForms[] = {{Form::kF32, "f32"},
+                               {Form::kBF16, "bf16"},
+                               {Form::kQ8G32, "q8g32"},
+                               {Form::kQ8T, "q8t"},
                                {Form::kRoutes, "routes"}};
 
 }  // namespace
@@ -69,7 +72,9 @@ const std::string& Node::text(const std::string& key) const {
   return std::get<std::string>(it->second);
 }
 
-const Weight* Graph::find_weight(std::string_view name) const { return const_cast<Graph*>(this)->find_weight(name); }
+const Weight* Graph::find_weight(std::string_view name) const {
+  return const_cast<Graph*>(this)->find_weight(name);
+}
 Weight* Graph::find_weight(std::string_view name) {
   for (Weight& w : weights)
     if (w.name == name) return &w;
@@ -117,7 +122,8 @@ class Inference {
     if (static_cast<int>(node_.inputs.size()) != info_.inputs)
       return wrong("has {} inputs; expected {}", node_.inputs.size(), info_.inputs);
     for (const ValueId id : node_.inputs)
-      if (id < 0 || id >= static_cast<ValueId>(graph_.nodes.size())) return wrong("reads %{}, which is not defined before it", id);
+      if (id < 0 || id >= static_cast<ValueId>(graph_.nodes.size()))
+        return wrong("reads %{}, which is not defined before it", id);
     const int weights = static_cast<int>(node_.weights.size());
     if (weights < info_.min_weights || weights > info_.max_weights)
       return wrong("has {} weights; expected {} to {}", weights, info_.min_weights, info_.max_weights);
@@ -128,8 +134,8 @@ class Inference {
       const Weight* bias = graph_.find_weight(ref.bias);
       if (!bias) return wrong("bias @{} is not defined", ref.bias);
       if (bias->expr->parameters() != graph_.find_weight(ref.weight)->expr->rows())
-        return wrong("bias @{} has {} elements; @{} has {} rows", ref.bias, bias->expr->parameters(), ref.weight,
-                     graph_.find_weight(ref.weight)->expr->rows());
+        return wrong("bias @{} has {} elements; @{} has {} rows", ref.bias, bias->expr->parameters(),
+                     ref.weight, graph_.find_weight(ref.weight)->expr->rows());
     }
     return check_attributes();
   }
@@ -168,35 +174,49 @@ class Inference {
     for (size_t i = 0; i < node_.inputs.size(); ++i) {
       const Form form = in(static_cast<int>(i)).form;
       const bool any_form = node_.op == Op::kLinear || (node_.op == Op::kExperts);
-      if (!any_form && form != Form::kF32) return wrong("input {} is {}; expected f32", i, type_text(in(static_cast<int>(i))));
+      if (!any_form && form != Form::kF32)
+        return wrong("input {} is {}; expected f32", i, type_text(in(static_cast<int>(i))));
     }
     switch (node_.op) {
-      case Op::kEmbed: return embed();
-      case Op::kRmsNorm: return rms_norm();
-      case Op::kQuantise: return quantise();
-      case Op::kLinear: return linear();
-      case Op::kColumns: return columns();
-      case Op::kRope: return rope();
-      case Op::kAttention: return attention();
+      case Op::kEmbed:
+        return embed();
+      case Op::kRmsNorm:
+        return rms_norm();
+      case Op::kQuantise:
+        return quantise();
+      case Op::kLinear:
+        return linear();
+      case Op::kColumns:
+        return columns();
+      case Op::kRope:
+        return rope();
+      case Op::kAttention:
+        return attention();
       case Op::kAdd:
       case Op::kSiluMul:
-        if (in(0) != in(1)) return wrong("inputs are {} and {}; expected equal types", type_text(in(0)), type_text(in(1)));
+        if (in(0) != in(1))
+          return wrong("inputs are {} and {}; expected equal types", type_text(in(0)), type_text(in(1)));
         return in(0);
-      case Op::kSelectRows: return ValueType{in(0).form, Rows::kSelected, in(0).cols};
-      case Op::kRoute: return route();
-      case Op::kExperts: return experts();
+      case Op::kSelectRows:
+        return ValueType{in(0).form, Rows::kSelected, in(0).cols};
+      case Op::kRoute:
+        return route();
+      case Op::kExperts:
+        return experts();
     }
     return wrong("unknown operation");
   }
 
   Result<ValueType> embed() const {
-    if (weight(0).rows() != graph_.vocab) return wrong("table has {} rows; vocab is {}", weight(0).rows(), graph_.vocab);
+    if (weight(0).rows() != graph_.vocab)
+      return wrong("table has {} rows; vocab is {}", weight(0).rows(), graph_.vocab);
     return ValueType{Form::kF32, Rows::kTokens, weight(0).cols()};
   }
   Result<ValueType> rms_norm() const {
     TRY_STATUS(heads_divide(in(0).cols));
     const int64_t width = in(0).cols / node_.integer("heads");
-    if (weight(0).parameters() != width) return wrong("gain has {} elements; a part has {}", weight(0).parameters(), width);
+    if (weight(0).parameters() != width)
+      return wrong("gain has {} elements; a part has {}", weight(0).parameters(), width);
     if (!(node_.number("eps") >= 0)) return wrong("eps is {}; expected >= 0", node_.number("eps"));
     return in(0);
   }
@@ -210,7 +230,8 @@ class Inference {
     for (size_t i = 0; i < node_.weights.size(); ++i) {
       const Expr& w = weight(static_cast<int>(i));
       if (w.shape.size() != 2 || w.cols() != in(0).cols)
-        return wrong("weight @{} is {}; input has {} columns", node_.weights[i].weight, shape_text(w.shape), in(0).cols);
+        return wrong("weight @{} is {}; input has {} columns", node_.weights[i].weight, shape_text(w.shape),
+                     in(0).cols);
       cols += w.rows();
     }
     return ValueType{Form::kF32, in(0).rows, cols};
@@ -238,8 +259,8 @@ class Inference {
       return wrong("{} heads over {} kv heads", heads, cache->kv_heads);
     if (in(0).cols != heads * cache->k_dim || in(1).cols != cache->kv_heads * cache->k_dim ||
         in(2).cols != cache->kv_heads * cache->v_dim)
-      return wrong("q {}, k {}, v {} do not fit {} heads and the cache of layer {} ({} x {}/{})", in(0).cols, in(1).cols,
-                   in(2).cols, heads, node_.layer, cache->kv_heads, cache->k_dim, cache->v_dim);
+      return wrong("q {}, k {}, v {} do not fit {} heads and the cache of layer {} ({} x {}/{})", in(0).cols,
+                   in(1).cols, in(2).cols, heads, node_.layer, cache->kv_heads, cache->k_dim, cache->v_dim);
     return ValueType{Form::kF32, in(0).rows, heads * cache->v_dim};
   }
   Result<ValueType> route() const {
@@ -250,10 +271,10 @@ class Inference {
   Result<ValueType> experts() const {
     if (in(1).form != Form::kRoutes) return wrong("second input is {}; expected routes", type_text(in(1)));
     const Expr &gate = weight(0), &up = weight(1), &down = weight(2);
-    if (gate.shape.size() != 3 || gate.shape != up.shape || down.shape.size() != 3 || gate.cols() != in(0).cols ||
-        down.stack() != gate.stack() || down.cols() != gate.rows())
-      return wrong("gate {}, up {}, down {} do not fit input of {} columns", shape_text(gate.shape), shape_text(up.shape),
-                   shape_text(down.shape), in(0).cols);
+    if (gate.shape.size() != 3 || gate.shape != up.shape || down.shape.size() != 3 ||
+        gate.cols() != in(0).cols || down.stack() != gate.stack() || down.cols() != gate.rows())
+      return wrong("gate {}, up {}, down {} do not fit input of {} columns", shape_text(gate.shape),
+                   shape_text(up.shape), shape_text(down.shape), in(0).cols);
     const auto inner = parse_form(node_.text("inner"));
     if (!inner || *inner == Form::kRoutes) return wrong("attribute 'inner' must be a form");
     return ValueType{Form::kF32, in(0).rows, down.rows()};
@@ -268,7 +289,8 @@ class Inference {
 
 Result<ValueType> infer_type(const Graph& graph, const Node& node) { return Inference(graph, node).run(); }
 
-ValueId GraphBuilder::add(Op op, std::vector<ValueId> inputs, std::vector<WeightRef> weights, std::map<std::string, Attr> attrs) {
+ValueId GraphBuilder::add(Op op, std::vector<ValueId> inputs, std::vector<WeightRef> weights,
+                          std::map<std::string, Attr> attrs) {
   Node node{op, std::move(inputs), std::move(weights), std::move(attrs), layer_, {}};
   auto type = infer_type(*graph_, node);
   CHECK(type.ok(), "{}", type.error().message());

@@ -1,6 +1,7 @@
-// The graph: one forward pass over T flat tokens, as typed operations on values, with weights as expressions. A plain value: it
-// prints (print.h), parses back (parse.h), verifies (verify.h) and runs slowly but surely (interpret.h). Sequences do not exist
-// here: they are a side input that `attention` and `rope` read (positions, block tables).
+// The graph: one forward pass over T flat tokens, as typed operations on values, with weights as expressions.
+// A plain value: it prints (print.h), parses back (parse.h), verifies (verify.h) and runs slowly but surely
+// (interpret.h). Sequences do not exist here: they are a side input that `attention` and `rope` read
+// (positions, block tables).
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ namespace fettle {
 
 // What the rows of a value are: the T tokens of the batch, or the R <= T tokens whose logits are wanted.
 enum class Rows : uint8_t { kTokens, kSelected };
-// How a value's elements are held. The rounded forms are those of the linear kernels (kernels/linear/quantise.h).
+// How a value's elements are held. The rounded forms are those of the linear kernels
+// (kernels/linear/quantise.h).
 enum class Form : uint8_t { kF32, kBF16, kQ8G32, kQ8T, kRoutes };
 
 struct ValueType {
@@ -38,12 +40,14 @@ enum class Op : uint8_t {
   kLinear,      // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
   kColumns,     // (x) begin size               -> a view of some columns
   kRope,        // (x) rope heads               -> rotary embedding of every head, by the row's position
-  kAttention,   // (q, k, v) layer heads scale as -> softmax(scale q.k) v, causal, over the layer's cache, k and v stored first
+  kAttention,   // (q, k, v) layer heads scale as -> softmax(scale q.k) v, causal, over the layer's cache, k
+                // and v stored first
   kAdd,         // (a, b)
   kSiluMul,     // (gate, up) as                -> silu(gate) * up
   kSelectRows,  // (x)                          -> the rows whose logits are wanted
   kRoute,       // (scores) k normalise scale   -> routes: softmax over experts, the k largest
-  kExperts,     // (x, routes) w=[gate, up, down] inner -> sum over the row's routes of weight * down(silu(gate x) * up x)
+  kExperts,  // (x, routes) w=[gate, up, down] inner -> sum over the row's routes of weight * down(silu(gate
+             // x) * up x)
 };
 using Attr = std::variant<int64_t, double, std::string>;
 
@@ -95,7 +99,7 @@ struct Graph {
   std::vector<Rope> ropes;
   std::vector<CacheSpec> caches;  // by layer
   std::vector<Weight> weights;
-  std::vector<Node> nodes;        // in order of execution; the last one yields the logits
+  std::vector<Node> nodes;  // in order of execution; the last one yields the logits
 
   const Weight* find_weight(std::string_view name) const;
   Weight* find_weight(std::string_view name);
@@ -110,24 +114,27 @@ struct OpInfo {
   std::string_view name;
   int inputs;
   int min_weights, max_weights;
-  bool bias;                                // weights may have biases
-  std::vector<std::string_view> integers;   // required attributes
+  bool bias;                               // weights may have biases
+  std::vector<std::string_view> integers;  // required attributes
   std::vector<std::string_view> numbers;
   std::vector<std::string_view> texts;
-  bool may_round;                           // may carry `as`: the rounded form of its output
+  bool may_round;  // may carry `as`: the rounded form of its output
 };
 const OpInfo& op_info(Op op);
 const OpInfo* find_op(std::string_view name);
 
-// The type of a node's value from its inputs, weights and attributes; the one place where shapes are derived and checked.
+// The type of a node's value from its inputs, weights and attributes; the one place where shapes are derived
+// and checked.
 Result<ValueType> infer_type(const Graph& graph, const Node& node);
 
-// Appends nodes with inferred types; architecture files and passes build graphs with it. Misuse is a programmer error.
+// Appends nodes with inferred types; architecture files and passes build graphs with it. Misuse is a
+// programmer error.
 class GraphBuilder {
  public:
   explicit GraphBuilder(Graph* graph) : graph_(graph) {}
   void set_layer(int64_t layer) { layer_ = layer; }
-  ValueId add(Op op, std::vector<ValueId> inputs, std::vector<WeightRef> weights = {}, std::map<std::string, Attr> attrs = {});
+  ValueId add(Op op, std::vector<ValueId> inputs, std::vector<WeightRef> weights = {},
+              std::map<std::string, Attr> attrs = {});
   std::string weight(std::string name, ExprPtr expr);  // returns the name
 
  private:
@@ -138,8 +145,8 @@ class GraphBuilder {
 // Number of readers of every value; the last node's value has one reader more.
 std::vector<int> count_uses(const Graph& graph);
 
-// Rebuilds a graph node by node: `edit` may emit any nodes for each old one and returns the id that stands for its value.
-// Weights that nothing refers to any more are dropped.
+// Rebuilds a graph node by node: `edit` may emit any nodes for each old one and returns the id that stands
+// for its value. Weights that nothing refers to any more are dropped.
 template <typename Edit>
 Graph rewrite(const Graph& graph, Edit edit);
 Graph drop_unused_weights(Graph graph);

@@ -38,7 +38,8 @@ class Interpreter {
   Result<std::vector<Values>> run() {
     for (const Node& node : graph_.nodes) {
       TRY(Values out, evaluate(node));
-      for (int64_t r = 0; r < rows_; ++r) round_row(node.type.form, out.data() + r * node.type.cols, node.type.cols);
+      for (int64_t r = 0; r < rows_; ++r)
+        round_row(node.type.form, out.data() + r * node.type.cols, node.type.cols);
       values_.push_back(std::move(out));
     }
     return std::move(values_);
@@ -50,18 +51,29 @@ class Interpreter {
 
   Result<Values> evaluate(const Node& node) {
     switch (node.op) {
-      case Op::kEmbed: return embed(node);
-      case Op::kRmsNorm: return rms_norm(node);
-      case Op::kLinear: return linear(node);
-      case Op::kColumns: return columns(node);
-      case Op::kRope: return rope(node);
-      case Op::kAttention: return attention(node);
-      case Op::kAdd: return zip(node, [](float a, float b) { return a + b; });
-      case Op::kSiluMul: return zip(node, [](float a, float b) { return a / (1 + std::exp(-a)) * b; });
-      case Op::kRoute: return route(node);
-      case Op::kExperts: return experts(node);
+      case Op::kEmbed:
+        return embed(node);
+      case Op::kRmsNorm:
+        return rms_norm(node);
+      case Op::kLinear:
+        return linear(node);
+      case Op::kColumns:
+        return columns(node);
+      case Op::kRope:
+        return rope(node);
+      case Op::kAttention:
+        return attention(node);
+      case Op::kAdd:
+        return zip(node, [](float a, float b) { return a + b; });
+      case Op::kSiluMul:
+        return zip(node, [](float a, float b) { return a / (1 + std::exp(-a)) * b; });
+      case Op::kRoute:
+        return route(node);
+      case Op::kExperts:
+        return experts(node);
       case Op::kQuantise:
-      case Op::kSelectRows: return in(node, 0);
+      case Op::kSelectRows:
+        return in(node, 0);
     }
     return Values{};
   }
@@ -77,7 +89,8 @@ class Interpreter {
     TRY(const Values table, weights_(node.weights[0].weight, 0));
     Values out;
     for (const int32_t id : ids_) {
-      if (id < 0 || id >= graph_.vocab) return bad_input("token id {} is outside the vocabulary of {}", id, graph_.vocab);
+      if (id < 0 || id >= graph_.vocab)
+        return bad_input("token id {} is outside the vocabulary of {}", id, graph_.vocab);
       const float* row = table.data() + static_cast<int64_t>(id) * node.type.cols;
       out.insert(out.end(), row, row + node.type.cols);
     }
@@ -92,7 +105,8 @@ class Interpreter {
       double squares = 0;
       for (int64_t i = 0; i < width; ++i) squares += static_cast<double>(out[begin + i]) * out[begin + i];
       const double factor = 1 / std::sqrt(squares / static_cast<double>(width) + node.number("eps"));
-      for (int64_t i = 0; i < width; ++i) out[begin + i] = static_cast<float>(out[begin + i] * factor) * gain[i];
+      for (int64_t i = 0; i < width; ++i)
+        out[begin + i] = static_cast<float>(out[begin + i] * factor) * gain[i];
     }
     return out;
   }
@@ -112,7 +126,8 @@ class Interpreter {
     for (const WeightRef& ref : node.weights) {
       TRY(const Values w, weights_(ref.weight, 0));
       const int64_t n = static_cast<int64_t>(w.size()) / k;
-      for (int64_t r = 0; r < rows_; ++r) multiply(in(node, 0).data() + r * k, w, n, k, out.data() + r * ld + column);
+      for (int64_t r = 0; r < rows_; ++r)
+        multiply(in(node, 0).data() + r * k, w, n, k, out.data() + r * ld + column);
       if (!ref.bias.empty()) {
         TRY(const Values bias, weights_(ref.bias, 0));
         for (int64_t r = 0; r < rows_; ++r)
@@ -143,7 +158,8 @@ class Interpreter {
           float& a = out[r * cols + begin + (rope.pairs ? 2 * i : i)];
           float& b = out[r * cols + begin + (rope.pairs ? 2 * i + 1 : i + half)];
           const float angle = static_cast<float>(r) * rope.inv_freq[i];
-          const float c = static_cast<float>(std::cos(angle) * rope.scale), s = static_cast<float>(std::sin(angle) * rope.scale);
+          const float c = static_cast<float>(std::cos(angle) * rope.scale),
+                      s = static_cast<float>(std::sin(angle) * rope.scale);
           const float a0 = a;
           a = a0 * c - b * s;
           b = a0 * s + b * c;
@@ -176,7 +192,8 @@ class Interpreter {
     return out;
   }
 
-  // The value of a route node holds the weights; which experts they belong to is kept beside it, for the experts node after it.
+  // The value of a route node holds the weights; which experts they belong to is kept beside it, for the
+  // experts node after it.
   Values route(const Node& node) {
     const int64_t experts = in_cols(node, 0), k = node.integer("k");
     routes_.assign(static_cast<size_t>(rows_), {});
@@ -206,7 +223,8 @@ class Interpreter {
     const Shape& gate_shape = graph_.find_weight(node.weights[0].weight)->expr->shape;
     const int64_t experts = gate_shape[0], inner = gate_shape[1], k = gate_shape[2], d = node.type.cols;
     const Form inner_form = *parse_form(node.text("inner"));
-    Values out(static_cast<size_t>(rows_ * d), 0.0f), gate(static_cast<size_t>(inner)), up(gate), y(static_cast<size_t>(d));
+    Values out(static_cast<size_t>(rows_ * d), 0.0f), gate(static_cast<size_t>(inner)), up(gate),
+        y(static_cast<size_t>(d));
     for (int64_t e = 0; e < experts; ++e) {
       TRY(const Values wg, weights_(node.weights[0].weight, e));
       TRY(const Values wu, weights_(node.weights[1].weight, e));

@@ -33,7 +33,8 @@ class ExprParser {
     if (head == "encode") return encode(std::move(arg));
     if (head == "scale_rows" || head == "scale_cols") {
       TRY(std::string vector, lexer_.quoted());
-      return head == "scale_rows" ? scale_rows_expr(std::move(arg), vector) : scale_cols_expr(std::move(arg), vector);
+      return head == "scale_rows" ? scale_rows_expr(std::move(arg), vector)
+                                  : scale_cols_expr(std::move(arg), vector);
     }
     return lexer_.wrong("unknown weight expression '{}'", head);
   }
@@ -58,8 +59,10 @@ class ExprParser {
       shape.push_back(dim);
     } while (lexer_.accept(","));
     TRY_STATUS(lexer_.expect("]"));
-    if (shape.size() > 3 || (stack && shape.size() != 3) || !element_count(shape) || !row_fits(scheme_, shape.back()))
-      return lexer_.wrong("'{}' cannot have the shape {} in {}", name, shape_text(shape), scheme_name(scheme_));
+    if (shape.size() > 3 || (stack && shape.size() != 3) || !element_count(shape) ||
+        !row_fits(scheme_, shape.back()))
+      return lexer_.wrong("'{}' cannot have the shape {} in {}", name, shape_text(shape),
+                          scheme_name(scheme_));
     return stack ? stack_expr(name, scheme_, shape) : source_expr(name, scheme_, shape);
   }
 
@@ -85,7 +88,8 @@ class ExprParser {
     TRY(const Scheme to, scheme());
     TRY_STATUS(lexer_.expect(","));
     TRY(std::string method, lexer_.word());
-    if (!row_fits(to, arg->cols())) return lexer_.wrong("rows of {} cannot be coded as {}", arg->cols(), scheme_name(to));
+    if (!row_fits(to, arg->cols()))
+      return lexer_.wrong("rows of {} cannot be coded as {}", arg->cols(), scheme_name(to));
     return encode_expr(std::move(arg), to, method);
   }
 
@@ -97,8 +101,8 @@ class ExprParser {
     }
     for (const ExprPtr& a : args)
       if (a->shape.size() != 2 || a->cols() != args[0]->cols() || a->scheme != args[0]->scheme)
-        return lexer_.wrong("concat of {} {} and {} {}", scheme_name(args[0]->scheme), shape_text(args[0]->shape),
-                            scheme_name(a->scheme), shape_text(a->shape));
+        return lexer_.wrong("concat of {} {} and {} {}", scheme_name(args[0]->scheme),
+                            shape_text(args[0]->shape), scheme_name(a->scheme), shape_text(a->shape));
     return concat_expr(std::move(args));
   }
 
@@ -160,7 +164,8 @@ class GraphParser {
     TRY_STATUS(lexer.expect("@"));
     TRY(rope.name, lexer.word());
     TRY(const std::string kind, lexer.word());
-    if (kind != "halves" && kind != "pairs") return lexer.wrong("rope kind '{}'; expected halves or pairs", kind);
+    if (kind != "halves" && kind != "pairs")
+      return lexer.wrong("rope kind '{}'; expected halves or pairs", kind);
     rope.pairs = kind == "pairs";
     TRY_STATUS(lexer.expect("scale="));
     TRY(rope.scale, lexer.real());
@@ -198,7 +203,8 @@ class GraphParser {
 
   Status node(Lexer& lexer) {
     TRY(const int64_t id, lexer.integer());
-    if (id != static_cast<int64_t>(graph_.nodes.size())) return lexer.wrong("%{}; expected %{}", id, graph_.nodes.size());
+    if (id != static_cast<int64_t>(graph_.nodes.size()))
+      return lexer.wrong("%{}; expected %{}", id, graph_.nodes.size());
     TRY_STATUS(lexer.expect(":"));
     TRY(const ValueType written, type(lexer));
     TRY_STATUS(lexer.expect("="));
@@ -211,7 +217,8 @@ class GraphParser {
     TRY_STATUS(attributes(lexer, *info, node));
     auto inferred = infer_type(graph_, node);
     if (!inferred.ok()) return lexer.wrong("{}", inferred.error().message());
-    if (*inferred != written) return lexer.wrong("type is written as {} but is {}", type_text(written), type_text(*inferred));
+    if (*inferred != written)
+      return lexer.wrong("type is written as {} but is {}", type_text(written), type_text(*inferred));
     node.type = written;
     graph_.nodes.push_back(std::move(node));
     return {};
@@ -291,6 +298,8 @@ Result<ExprPtr> parse_expr(std::string_view text, std::string_view what) {
   return expr;
 }
 
-Result<Graph> parse_graph(std::string_view text, std::string_view what) { return GraphParser(what).parse(text); }
+Result<Graph> parse_graph(std::string_view text, std::string_view what) {
+  return GraphParser(what).parse(text);
+}
 
 }  // namespace fettle

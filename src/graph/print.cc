@@ -6,7 +6,8 @@ namespace fettle {
 
 namespace {
 
-// Shortest text that reads back to the same number and still looks like one with a fraction, so that kinds survive the round trip.
+// Shortest text that reads back to the same number and still looks like one with a fraction, so that kinds
+// survive the round trip.
 std::string decimal(double value) {
   std::string text = fmt::format("{}", value);
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
@@ -40,15 +41,18 @@ std::string node_text(const Graph& graph, size_t id) {
 std::string print_graph(const Graph& graph) {
   std::string out;
   auto to = std::back_inserter(out);
-  fmt::format_to(to, "graph \"{}\" vocab={} hidden={} layers={} context={}\n", graph.architecture, graph.vocab, graph.hidden,
-                 graph.layers, graph.context);
+  fmt::format_to(to, "graph \"{}\" vocab={} hidden={} layers={} context={}\n", graph.architecture,
+                 graph.vocab, graph.hidden, graph.layers, graph.context);
   for (const Rope& rope : graph.ropes) {
-    fmt::format_to(to, "rope @{} {} scale={} inv_freq=[", rope.name, rope.pairs ? "pairs" : "halves", rope.scale);
-    for (size_t i = 0; i < rope.inv_freq.size(); ++i) fmt::format_to(to, "{}{}", i ? ", " : "", rope.inv_freq[i]);
+    fmt::format_to(to, "rope @{} {} scale={} inv_freq=[", rope.name, rope.pairs ? "pairs" : "halves",
+                   rope.scale);
+    for (size_t i = 0; i < rope.inv_freq.size(); ++i)
+      fmt::format_to(to, "{}{}", i ? ", " : "", rope.inv_freq[i]);
     out += "]\n";
   }
   for (const CacheSpec& c : graph.caches)
-    fmt::format_to(to, "cache {} full kv_heads={} k_dim={} v_dim={} type={}\n", c.layer, c.kv_heads, c.k_dim, c.v_dim, c.type);
+    fmt::format_to(to, "cache {} full kv_heads={} k_dim={} v_dim={} type={}\n", c.layer, c.kv_heads, c.k_dim,
+                   c.v_dim, c.type);
   for (const Weight& w : graph.weights) fmt::format_to(to, "weight @{} = {}\n", w.name, expr_text(*w.expr));
   for (size_t i = 0; i < graph.nodes.size(); ++i) out += node_text(graph, i);
   return out;

@@ -1,5 +1,5 @@
-// The graph as text: what `fettle show graph` prints, artifacts store (graph.fir) and golden tests compare. print and parse are
-// inverse; parse verifies. See docs/ir.md.
+// The graph as text: what `fettle show graph` prints, artifacts store (graph.fir) and golden tests compare.
+// print and parse are inverse; parse verifies. See docs/ir.md.
 #pragma once
 
 #include <string>
@@ -14,7 +14,8 @@ std::string print_graph(const Graph& graph);
 Result<Graph> parse_graph(std::string_view text, std::string_view what);
 Result<ExprPtr> parse_expr(std::string_view text, std::string_view what);
 
-// Everything a graph promises: types as inferred, weights used and defined once, caches and ropes in order, last value = logits.
+// Everything a graph promises: types as inferred, weights used and defined once, caches and ropes in order,
+// last value = logits.
 Status verify_graph(const Graph& graph);
 
 }  // namespace fettle

@@ -1,6 +1,6 @@
-// choose-schemes: wraps weights in `encode` as the plan says and rounds the inputs of linears to the form their kernels read.
-// Weights without an entry keep the source's bytes. A router and its input stay as they are (routing flips cost more than they
-// save); so do vectors.
+// choose-schemes: wraps weights in `encode` as the plan says and rounds the inputs of linears to the form
+// their kernels read. Weights without an entry keep the source's bytes. A router and its input stay as they
+// are (routing flips cost more than they save); so do vectors.
 #include "passes/pass.h"
 
 namespace fettle {
@@ -8,10 +8,14 @@ namespace fettle {
 Form input_form(Scheme scheme) {
   switch (scheme) {
     case Scheme::kF32:
-    case Scheme::kF16: return Form::kF32;
-    case Scheme::kBF16: return Form::kBF16;
-    case Scheme::kI8C: return Form::kQ8T;
-    default: return Form::kQ8G32;
+    case Scheme::kF16:
+      return Form::kF32;
+    case Scheme::kBF16:
+      return Form::kBF16;
+    case Scheme::kI8C:
+      return Form::kQ8T;
+    default:
+      return Form::kQ8G32;
   }
 }
 
@@ -43,11 +47,12 @@ class SchemeChooser {
   void encode(Graph& graph, const std::string& name, const std::string& scheme_text) {
     Weight* weight = graph.find_weight(name);
     const auto scheme = parse_scheme(scheme_text);
-    if (!weight || !scheme || weight->expr->shape.size() < 2) return note("no matrix @" + name + " to be coded as " + scheme_text);
+    if (!weight || !scheme || weight->expr->shape.size() < 2)
+      return note("no matrix @" + name + " to be coded as " + scheme_text);
     if (weight->expr->scheme == *scheme) return;
     if (!row_fits(*scheme, weight->expr->cols()))
-      return note(fmt::format("@{} stays {}: rows of {} cannot be coded as {}", name, scheme_name(weight->expr->scheme),
-                              weight->expr->cols(), scheme_text));
+      return note(fmt::format("@{} stays {}: rows of {} cannot be coded as {}", name,
+                              scheme_name(weight->expr->scheme), weight->expr->cols(), scheme_text));
     weight->expr = encode_expr(weight->expr, *scheme, options_.encode_method);
   }
 
@@ -60,12 +65,15 @@ class SchemeChooser {
   }
 
   ValueId linear(GraphBuilder& builder, const Graph& out, Node& node) {
-    node.inputs[0] = rounded(builder, node.inputs[0], input_form(out.find_weight(node.weights[0].weight)->expr->scheme));
+    node.inputs[0] =
+        rounded(builder, node.inputs[0], input_form(out.find_weight(node.weights[0].weight)->expr->scheme));
     return copy_node(builder, node);
   }
 
   ValueId experts(GraphBuilder& builder, const Graph& out, Node& node) {
-    const auto form = [&](int i) { return input_form(out.find_weight(node.weights[i].weight)->expr->scheme); };
+    const auto form = [&](int i) {
+      return input_form(out.find_weight(node.weights[i].weight)->expr->scheme);
+    };
     if (form(0) == form(1)) node.inputs[0] = rounded(builder, node.inputs[0], form(0));
     node.attrs["inner"] = std::string(form_name(form(2)));
     return copy_node(builder, node);
@@ -94,14 +102,16 @@ std::vector<WeightGroup> weight_groups(const Graph& source) {
   std::vector<WeightGroup> groups;
   for (size_t i = 0; i < merged.nodes.size(); ++i) {
     const Node& node = merged.nodes[i];
-    const bool chooses = node.op == Op::kExperts || (node.op == Op::kLinear && !routers.count(static_cast<ValueId>(i)));
+    const bool chooses =
+        node.op == Op::kExperts || (node.op == Op::kLinear && !routers.count(static_cast<ValueId>(i)));
     if (!chooses) continue;
     WeightGroup group;
     group.layer = node.layer;
     for (const WeightRef& ref : node.weights) {
       const Expr& expr = *merged.find_weight(ref.weight)->expr;
       const size_t dot = ref.weight.rfind('.');
-      group.name += group.name.empty() ? ref.weight : "+" + ref.weight.substr(dot == std::string::npos ? 0 : dot + 1);
+      group.name +=
+          group.name.empty() ? ref.weight : "+" + ref.weight.substr(dot == std::string::npos ? 0 : dot + 1);
       group.weights.push_back(ref.weight);
       group.parameters += expr.parameters();
       group.largest_rows = std::max(group.largest_rows, expr.rows());
@@ -117,7 +127,8 @@ std::map<std::string, WeightPlan> lay_out(const Graph& graph) {
   std::map<std::string, WeightPlan> plans;
   for (const Weight& w : graph.weights) {
     const bool vector = w.expr->shape.size() == 1;
-    plans[w.name] = {std::string(scheme_name(w.expr->scheme)), vector ? "row" : "n16", is_carried(*w.expr) ? "carried" : "requantised"};
+    plans[w.name] = {std::string(scheme_name(w.expr->scheme)), vector ? "row" : "n16",
+                     is_carried(*w.expr) ? "carried" : "requantised"};
   }
   return plans;
 }

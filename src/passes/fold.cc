@@ -1,5 +1,6 @@
-// fold: what can be said shorter is. Equal weight expressions become one weight (a tied head and its embedding), views of views
-// one view, slices of slices one slice, encoding to the scheme a carried value already has nothing at all.
+// fold: what can be said shorter is. Equal weight expressions become one weight (a tied head and its
+// embedding), views of views one view, slices of slices one slice, encoding to the scheme a carried value
+// already has nothing at all.
 #include "passes/pass.h"
 
 namespace fettle {
@@ -15,7 +16,8 @@ ExprPtr fold_expr(const ExprPtr& expr) {
       return arg->scheme == e.scheme && is_carried(*arg) ? arg : encode_expr(arg, e.scheme, e.name);
     case ExprKind::kSliceRows:
       if (e.rows() == arg->rows()) return arg;
-      if (arg->kind == ExprKind::kSliceRows) return slice_rows_expr(arg->args[0], arg->begin + e.begin, e.rows());
+      if (arg->kind == ExprKind::kSliceRows)
+        return slice_rows_expr(arg->args[0], arg->begin + e.begin, e.rows());
       return slice_rows_expr(arg, e.begin, e.rows());
     case ExprKind::kConcat: {
       if (e.args.size() == 1) return arg;
@@ -23,11 +25,15 @@ ExprPtr fold_expr(const ExprPtr& expr) {
       for (const ExprPtr& a : e.args) args.push_back(fold_expr(a));
       return concat_expr(std::move(args));
     }
-    case ExprKind::kPermuteRows: return permute_rows_expr(arg, e.name, e.heads);
-    case ExprKind::kScaleRows: return scale_rows_expr(arg, e.name);
-    case ExprKind::kScaleCols: return scale_cols_expr(arg, e.name);
+    case ExprKind::kPermuteRows:
+      return permute_rows_expr(arg, e.name, e.heads);
+    case ExprKind::kScaleRows:
+      return scale_rows_expr(arg, e.name);
+    case ExprKind::kScaleCols:
+      return scale_cols_expr(arg, e.name);
     case ExprKind::kSource:
-    case ExprKind::kStack: return expr;
+    case ExprKind::kStack:
+      return expr;
   }
   return expr;
 }

@@ -1,5 +1,5 @@
-// fuse-rounding: the operation that makes a value writes its rounded form itself when nothing reads the fp32 form, so that the
-// wide value never reaches memory.
+// fuse-rounding: the operation that makes a value writes its rounded form itself when nothing reads the fp32
+// form, so that the wide value never reaches memory.
 #include "passes/pass.h"
 
 namespace fettle {
@@ -10,8 +10,8 @@ Graph fuse_rounding(const Graph& graph, const PassOptions&, PassNotes*) {
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kQuantise) continue;
     const ValueId producer = node.inputs[0];
-    if (uses[producer] == 1 && op_info(graph.nodes[producer].op).may_round && graph.nodes[producer].op != Op::kQuantise &&
-        !graph.nodes[producer].has("as"))
+    if (uses[producer] == 1 && op_info(graph.nodes[producer].op).may_round &&
+        graph.nodes[producer].op != Op::kQuantise && !graph.nodes[producer].has("as"))
       form_of[producer] = node.text("as");
   }
   return rewrite(graph, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {

@@ -1,5 +1,7 @@
-// merge-linears: q, k and v, or gate and up, read the same value: one linear with a segment for each shares the rounding of its
-// input and one barrier. Segments keep their own schemes. Linears that feed a router stay alone: they are kept in fp32. Runs after choose-schemes, so that only linears whose inputs have one form meet here.
+// merge-linears: q, k and v, or gate and up, read the same value: one linear with a segment for each shares
+// the rounding of its input and one barrier. Segments keep their own schemes. Linears that feed a router stay
+// alone: they are kept in fp32. Runs after choose-schemes, so that only linears whose inputs have one form
+// meet here.
 #include "passes/pass.h"
 
 namespace fettle {
@@ -24,7 +26,7 @@ Graph merge_linears(const Graph& graph, const PassOptions&, PassNotes*) {
     if (node.op != Op::kLinear || feeds_router(graph, id)) continue;
     members[leader_of_input.emplace(node.inputs[0], id).first->second].push_back(id);
   }
-  std::map<ValueId, ValueId> merged;       // leader -> the new linear
+  std::map<ValueId, ValueId> merged;                     // leader -> the new linear
   std::map<ValueId, std::pair<ValueId, int64_t>> place;  // member -> (leader, first column)
   for (const auto& [leader, all] : members) {
     int64_t column = 0;

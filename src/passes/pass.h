@@ -1,4 +1,5 @@
-// Passes: pure rewrites from graph to graph, one file each; pipeline.cc is the ordered list. After every pass the graph verifies.
+// Passes: pure rewrites from graph to graph, one file each; pipeline.cc is the ordered list. After every pass
+// the graph verifies.
 #pragma once
 
 #include <functional>
@@ -14,7 +15,8 @@
 namespace fettle {
 
 struct PassOptions {
-  std::map<std::string, std::string> schemes;  // weight -> scheme to encode it to; absent: kept as the source has it
+  std::map<std::string, std::string>
+      schemes;  // weight -> scheme to encode it to; absent: kept as the source has it
   std::string encode_method = "search";
   std::string kv_type = "bf16";
   std::set<std::string> disabled;
@@ -37,8 +39,8 @@ Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNot
 // Layout and reason of every weight of an adapted graph.
 std::map<std::string, WeightPlan> lay_out(const Graph& graph);
 
-// The weights whose scheme may be chosen, by the linear that reads them: inputs of one group share one activation form and are
-// measured together. Named by their common prefix: "layers.0.q+k+v".
+// The weights whose scheme may be chosen, by the linear that reads them: inputs of one group share one
+// activation form and are measured together. Named by their common prefix: "layers.0.q+k+v".
 struct WeightGroup {
   std::string name;
   std::vector<std::string> weights;

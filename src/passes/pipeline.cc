@@ -14,8 +14,10 @@ Graph choose_cache(const Graph&, const PassOptions&, PassNotes*);
 namespace {
 
 constexpr Pass kPasses[] = {
-    {"fold", "equal weights become one, views of views one view, expressions that undo each other vanish", fold},
-    {"choose-schemes", "weights take the plan's schemes, inputs of linears the matching form", choose_schemes},
+    {"fold", "equal weights become one, views of views one view, expressions that undo each other vanish",
+     fold},
+    {"choose-schemes", "weights take the plan's schemes, inputs of linears the matching form",
+     choose_schemes},
     {"merge-linears", "linears that read the same value become one with several segments", merge_linears},
     {"fuse-rounding", "norm, gate and attention write the rounded form themselves", fuse_rounding},
     {"choose-cache", "the element type of the KV cache", choose_cache},
@@ -37,7 +39,8 @@ Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNot
     if (options.disabled.count(std::string(pass.name))) continue;
     current = pass.run(current, options, notes);
     auto verified = verify_graph(current);
-    if (!verified.ok()) return make_error(Code::kInternal, "after pass {}: {}", pass.name, verified.error().message());
+    if (!verified.ok())
+      return make_error(Code::kInternal, "after pass {}: {}", pass.name, verified.error().message());
     if (options.after) options.after(pass.name, current);
   }
   return current;

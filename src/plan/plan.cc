@@ -3,9 +3,17 @@
 namespace fettle {
 
 Json rates_to_json(const Rates& r) {
-  return {{"cpu", r.cpu}, {"isa", r.isa}, {"threads", r.threads}, {"bandwidth_gbs", r.bandwidth_gbs},
-          {"bandwidth_1_gbs", r.bandwidth_1_gbs}, {"int8_gops", r.int8_gops}, {"bf16_gflops", r.bf16_gflops},
-          {"f32_gflops", r.f32_gflops}, {"l2_bytes", r.l2_bytes}, {"l3_bytes", r.l3_bytes}, {"memory_bytes", r.memory_bytes}};
+  return {{"cpu", r.cpu},
+          {"isa", r.isa},
+          {"threads", r.threads},
+          {"bandwidth_gbs", r.bandwidth_gbs},
+          {"bandwidth_1_gbs", r.bandwidth_1_gbs},
+          {"int8_gops", r.int8_gops},
+          {"bf16_gflops", r.bf16_gflops},
+          {"f32_gflops", r.f32_gflops},
+          {"l2_bytes", r.l2_bytes},
+          {"l3_bytes", r.l3_bytes},
+          {"memory_bytes", r.memory_bytes}};
 }
 
 Result<Rates> rates_from_json(const Json& json, const std::string& what) {
@@ -26,7 +34,10 @@ Result<Rates> rates_from_json(const Json& json, const std::string& what) {
 }
 
 Json plan_to_json(const Plan& plan) {
-  Json json = {{"schema_version", 1}, {"target", plan.target}, {"objective", plan.objective}, {"kv_type", plan.kv_type},
+  Json json = {{"schema_version", 1},
+               {"target", plan.target},
+               {"objective", plan.objective},
+               {"kv_type", plan.kv_type},
                {"prefill_chunk", plan.prefill_chunk}};
   json["schemes"] = Json::object();
   for (const auto& [weight, scheme] : plan.schemes) json["schemes"][weight] = scheme;
@@ -35,7 +46,11 @@ Json plan_to_json(const Plan& plan) {
     json["weights"][name] = {{"scheme", w.scheme}, {"layout", w.layout}, {"reason", w.reason}};
   json["kernels"] = Json::array();
   for (const KernelPlan& k : plan.kernels)
-    json["kernels"].push_back({{"scheme", k.scheme}, {"activation", k.activation}, {"kernel", k.kernel}, {"t_min", k.t_min}, {"t_max", k.t_max}});
+    json["kernels"].push_back({{"scheme", k.scheme},
+                               {"activation", k.activation},
+                               {"kernel", k.kernel},
+                               {"t_min", k.t_min},
+                               {"t_max", k.t_max}});
   json["sensitivity"] = Json::array();
   for (const Sensitivity& s : plan.sensitivity)
     json["sensitivity"].push_back({{"group", s.group}, {"scheme", s.scheme}, {"kld", s.kld}});
@@ -69,14 +84,17 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
   TRY(plan.objective, in.string("objective"));
   TRY(plan.kv_type, in.string("kv_type"));
   TRY(plan.prefill_chunk, in.integer("prefill_chunk"));
-  if (plan.prefill_chunk < 1 || plan.prefill_chunk > 65536) return bad_input("{}: prefill_chunk is {}", what, plan.prefill_chunk);
+  if (plan.prefill_chunk < 1 || plan.prefill_chunk > 65536)
+    return bad_input("{}: prefill_chunk is {}", what, plan.prefill_chunk);
   TRY(const JsonReader schemes, in.object("schemes"));
   for (const auto& [weight, scheme] : schemes.json().items()) {
     TRY(plan.schemes[weight], schemes.string(weight));
   }
   TRY(const JsonReader weights, in.object("weights"));
   TRY_STATUS(read_weights(weights.json(), what, &plan));
-  const auto list = [&](const char* field) -> Json { return json.contains(field) && json[field].is_array() ? json[field] : Json::array(); };
+  const auto list = [&](const char* field) -> Json {
+    return json.contains(field) && json[field].is_array() ? json[field] : Json::array();
+  };
   for (const Json& entry : list("kernels")) {
     const JsonReader k(entry, what + ": kernels");
     KernelPlan kernel;

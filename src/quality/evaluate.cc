@@ -27,22 +27,25 @@ class LayerErrors {
     states_.resize(layers);
     error_.assign(layers, 0.0);
     norm_.assign(layers, 0.0);
-    source.observe(source_layers_, [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-      std::vector<float>& state = states_[index(source_layers_, id)];
-      state.resize(static_cast<size_t>(rows * cols));
-      for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ld, cols, state.data() + r * cols);
-    });
-    adapted.observe(adapted_layers_, [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-      const size_t layer = index(adapted_layers_, id);
-      const std::vector<float>& state = states_[layer];
-      if (static_cast<int64_t>(state.size()) != rows * cols) return;
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t c = 0; c < cols; ++c) {
-          const double s = state[static_cast<size_t>(r * cols + c)], d = x[r * ld + c] - s;
-          error_[layer] += d * d;
-          norm_[layer] += s * s;
-        }
-    });
+    source.observe(source_layers_,
+                   [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+                     std::vector<float>& state = states_[index(source_layers_, id)];
+                     state.resize(static_cast<size_t>(rows * cols));
+                     for (int64_t r = 0; r < rows; ++r)
+                       std::copy_n(x + r * ld, cols, state.data() + r * cols);
+                   });
+    adapted.observe(adapted_layers_,
+                    [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+                      const size_t layer = index(adapted_layers_, id);
+                      const std::vector<float>& state = states_[layer];
+                      if (static_cast<int64_t>(state.size()) != rows * cols) return;
+                      for (int64_t r = 0; r < rows; ++r)
+                        for (int64_t c = 0; c < cols; ++c) {
+                          const double s = state[static_cast<size_t>(r * cols + c)], d = x[r * ld + c] - s;
+                          error_[layer] += d * d;
+                          norm_[layer] += s * s;
+                        }
+                    });
   }
 
   std::vector<LayerError> finish(Executor& source, Executor& adapted) {
@@ -76,21 +79,25 @@ class HeldSequence {
 
 constexpr int64_t kChunk = 64;
 
-Result<std::vector<PositionScore>> compare_window(Executor& source, Executor& adapted, const TokenWindow& window, int64_t first_scored) {
+Result<std::vector<PositionScore>> compare_window(Executor& source, Executor& adapted,
+                                                  const TokenWindow& window, int64_t first_scored) {
   HeldSequence in_source(source), in_adapted(adapted);
   const int64_t vocab = source.graph().vocab, length = static_cast<int64_t>(window.size());
   std::vector<PositionScore> scores(static_cast<size_t>(std::max<int64_t>(0, length - first_scored)));
   for (int64_t at = 0; at < length; at += kChunk) {
     const int64_t n = std::min(kChunk, length - at);
     const std::span<const int32_t> tokens(window.data() + at, static_cast<size_t>(n));
-    const SequenceInput a{&in_source.sequence, tokens, Logits::kAll}, b{&in_adapted.sequence, tokens, Logits::kAll};
+    const SequenceInput a{&in_source.sequence, tokens, Logits::kAll},
+        b{&in_adapted.sequence, tokens, Logits::kAll};
     TRY(const auto expected, source.forward({&a, 1}));
     TRY(const auto found, adapted.forward({&b, 1}));
     source.pool().for_each(n, [&](int64_t i) {
       const int64_t position = at + i;
       if (position < first_scored) return;
       const int32_t next = position + 1 < length ? window[static_cast<size_t>(position + 1)] : -1;
-      const auto row = [&](std::span<const float> logits) { return logits.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab)); };
+      const auto row = [&](std::span<const float> logits) {
+        return logits.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab));
+      };
       scores[static_cast<size_t>(position - first_scored)] = score_position(row(expected), row(found), next);
     });
   }
@@ -106,19 +113,23 @@ std::string trimmed(std::string_view text) {
 
 }  // namespace
 
-Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const std::string& text, int64_t size) {
+Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const std::string& text,
+                                              int64_t size) {
   TRY(const std::vector<int32_t> ids, tokenizer.encode(text, false));
   std::vector<TokenWindow> windows;
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(size))
-    windows.emplace_back(ids.begin() + static_cast<int64_t>(at), ids.begin() + static_cast<int64_t>(std::min(ids.size(), at + static_cast<size_t>(size))));
+    windows.emplace_back(
+        ids.begin() + static_cast<int64_t>(at),
+        ids.begin() + static_cast<int64_t>(std::min(ids.size(), at + static_cast<size_t>(size))));
   if (windows.empty()) return bad_input("the evaluation text holds no tokens");
   return windows;
 }
 
-Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows, int64_t first_scored,
-                           const std::string& label) {
+Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows,
+                           int64_t first_scored, const std::string& label) {
   if (source.graph().vocab != adapted.graph().vocab)
-    return bad_input("the vocabularies differ: {} and {}; these models cannot be compared token by token", source.graph().vocab, adapted.graph().vocab);
+    return bad_input("the vocabularies differ: {} and {}; these models cannot be compared token by token",
+                     source.graph().vocab, adapted.graph().vocab);
   uint64_t total = 0;
   for (const TokenWindow& w : windows) total += w.size();
   Progress progress(label, total);
@@ -133,16 +144,19 @@ Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const 
   return comparison;
 }
 
-Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span<const TokenWindow> prompts, int64_t new_tokens,
-                                                   std::span<const int32_t> end_tokens, const std::string& label) {
+Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span<const TokenWindow> prompts,
+                                                   int64_t new_tokens, std::span<const int32_t> end_tokens,
+                                                   const std::string& label) {
   const int64_t vocab = executor.graph().vocab;
   std::vector<TokenWindow> out(prompts.begin(), prompts.end());
   std::vector<std::unique_ptr<HeldSequence>> held;
   std::vector<bool> ended(prompts.size(), false);
   const auto draw = [&](size_t i, const float* logits) {
     const int32_t id = static_cast<int32_t>(std::max_element(logits, logits + vocab) - logits);
-    if (std::find(end_tokens.begin(), end_tokens.end(), id) != end_tokens.end()) ended[i] = true;
-    else out[i].push_back(id);
+    if (std::find(end_tokens.begin(), end_tokens.end(), id) != end_tokens.end())
+      ended[i] = true;
+    else
+      out[i].push_back(id);
   };
   Progress progress(label, static_cast<uint64_t>(new_tokens) * prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -160,16 +174,19 @@ Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span
       }
     if (batch.empty()) break;
     TRY(const auto logits, executor.forward(batch));
-    for (size_t b = 0; b < members.size(); ++b) draw(members[b], logits.data() + static_cast<int64_t>(b) * vocab);
+    for (size_t b = 0; b < members.size(); ++b)
+      draw(members[b], logits.data() + static_cast<int64_t>(b) * vocab);
     progress.add(members.size());
   }
   return out;
 }
 
-Certificate::GreedyPrefix greedy_prefix(std::span<const TokenWindow> source, std::span<const TokenWindow> adapted, int64_t of) {
+Certificate::GreedyPrefix greedy_prefix(std::span<const TokenWindow> source,
+                                        std::span<const TokenWindow> adapted, int64_t of) {
   double equal = 0;
   for (size_t i = 0; i < source.size(); ++i) {
-    const auto [a, b] = std::mismatch(source[i].begin(), source[i].end(), adapted[i].begin(), adapted[i].end());
+    const auto [a, b] =
+        std::mismatch(source[i].begin(), source[i].end(), adapted[i].begin(), adapted[i].end());
     (void)b;
     equal += static_cast<double>(a - source[i].begin());
   }
@@ -199,8 +216,9 @@ Result<std::vector<TaskItem>> read_tasks(const std::string& path) {
   return items;
 }
 
-Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat, std::span<const TaskItem> items,
-                               int64_t max_tokens, const std::string& label) {
+Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat,
+                               std::span<const TaskItem> items, int64_t max_tokens,
+                               const std::string& label) {
   constexpr size_t kBatch = 16;
   TaskMarks marks;
   const auto ends = tokenizer.end_tokens();
@@ -209,15 +227,18 @@ Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, c
     const auto batch = items.subspan(at, std::min(kBatch, items.size() - at));
     std::vector<TokenWindow> prompts;
     for (const TaskItem& item : batch) {
-      TRY(const std::string prompt, chat.render({{"messages", {{{"role", "user"}, {"content", item.prompt}}}}}, true));
+      TRY(const std::string prompt,
+          chat.render({{"messages", {{{"role", "user"}, {"content", item.prompt}}}}}, true));
       TRY(prompts.emplace_back(), tokenizer.encode(prompt, false));
     }
     TRY(const auto replies, continue_greedily(executor, prompts, max_tokens, ends, ""));
     for (size_t i = 0; i < batch.size(); ++i) {
-      const std::vector<int32_t> reply(replies[i].begin() + static_cast<int64_t>(prompts[i].size()), replies[i].end());
+      const std::vector<int32_t> reply(replies[i].begin() + static_cast<int64_t>(prompts[i].size()),
+                                       replies[i].end());
       TRY(const std::string text, tokenizer.decode(reply, true));
       const size_t end = text.rfind("</think>");
-      const std::string answer = trimmed(end == std::string::npos ? text : std::string_view(text).substr(end + 8));
+      const std::string answer =
+          trimmed(end == std::string::npos ? text : std::string_view(text).substr(end + 8));
       auto& [right, asked] = marks.right_of[batch[i].task];
       right += answer == trimmed(batch[i].answer);
       ++asked;

@@ -1,5 +1,5 @@
-// The measurements of a certificate: two executors, source (exact) and adapted, over the same tokens in lockstep, so that only one
-// step's logits of each are ever kept.
+// The measurements of a certificate: two executors, source (exact) and adapted, over the same tokens in
+// lockstep, so that only one step's logits of each are ever kept.
 #pragma once
 
 #include <cstdint>
@@ -18,23 +18,28 @@ namespace fettle {
 
 using TokenWindow = std::vector<int32_t>;
 
-// Text as the certificate reads it: tokenised whole, no special tokens, consecutive windows of `size`, the last shorter.
-Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const std::string& text, int64_t size = 512);
+// Text as the certificate reads it: tokenised whole, no special tokens, consecutive windows of `size`, the
+// last shorter.
+Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const std::string& text,
+                                              int64_t size = 512);
 
 struct Comparison {
   std::vector<std::vector<PositionScore>> scores;  // by window
   std::vector<LayerError> by_layer;
 };
-// first_scored: positions before it (a prompt) are fed but not scored. Chunks are clamped to what the executors take.
-Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows, int64_t first_scored,
-                           const std::string& label);
+// first_scored: positions before it (a prompt) are fed but not scored. Chunks are clamped to what the
+// executors take.
+Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows,
+                           int64_t first_scored, const std::string& label);
 
 // Greedy continuations of prompts, all in one batch: [prompt][new tokens]; ends at an end token.
-Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span<const TokenWindow> prompts, int64_t new_tokens,
-                                                   std::span<const int32_t> end_tokens, const std::string& label);
+Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span<const TokenWindow> prompts,
+                                                   int64_t new_tokens, std::span<const int32_t> end_tokens,
+                                                   const std::string& label);
 
 // Tokens equal to the source's from the start of each continuation.
-Certificate::GreedyPrefix greedy_prefix(std::span<const TokenWindow> source, std::span<const TokenWindow> adapted, int64_t of);
+Certificate::GreedyPrefix greedy_prefix(std::span<const TokenWindow> source,
+                                        std::span<const TokenWindow> adapted, int64_t of);
 
 // One line of a task file: {"task", "prompt", "answer"}.
 struct TaskItem {
@@ -45,7 +50,7 @@ Result<std::vector<TaskItem>> read_tasks(const std::string& path);
 struct TaskMarks {
   std::map<std::string, std::pair<int64_t, int64_t>> right_of;  // task -> (right, asked)
 };
-Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat, std::span<const TaskItem> items,
-                               int64_t max_tokens, const std::string& label);
+Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat,
+                               std::span<const TaskItem> items, int64_t max_tokens, const std::string& label);
 
 }  // namespace fettle

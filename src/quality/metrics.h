@@ -1,6 +1,7 @@
-// Pure functions behind the certificate: how far the adapted model's distribution is from the source's, position by position.
-// KLD in nats, KL(source || adapted) over the whole vocabulary, double accumulation. Quantiles: linear interpolation (type 7).
-// Intervals: percentile bootstrap over windows (Efron 1979), resampled with a fixed-seed counter-based generator.
+// Pure functions behind the certificate: how far the adapted model's distribution is from the source's,
+// position by position. KLD in nats, KL(source || adapted) over the whole vocabulary, double accumulation.
+// Quantiles: linear interpolation (type 7). Intervals: percentile bootstrap over windows (Efron 1979),
+// resampled with a fixed-seed counter-based generator.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +14,13 @@ namespace fettle {
 // One position of one window.
 struct PositionScore {
   double kld = 0;
-  double source_nll = 0;   // -log p of the next token, natural log; NaN where there is none (last position of the text)
+  double source_nll =
+      0;  // -log p of the next token, natural log; NaN where there is none (last position of the text)
   double adapted_nll = 0;
   bool same_top1 = false;
 };
-PositionScore score_position(std::span<const float> source_logits, std::span<const float> adapted_logits, int32_t next_token);
+PositionScore score_position(std::span<const float> source_logits, std::span<const float> adapted_logits,
+                             int32_t next_token);
 
 struct Interval {
   double value = 0, low = 0, high = 0;  // 95 %

@@ -6,17 +6,23 @@ namespace fettle {
 
 namespace {
 
-constexpr int64_t kTileTokens = 16;  // tokens of one task; shares each loaded K and V among tokens and query heads
+constexpr int64_t kTileTokens =
+    16;  // tokens of one task; shares each loaded K and V among tokens and query heads
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Stores K and V of the new tokens, then attends. Work is shared out by (sequence, kv head, tile of tokens); where that leaves
-// workers idle over a long past, also by splits of positions, merged afterwards. Both ways give the same bits.
+// Stores K and V of the new tokens, then attends. Work is shared out by (sequence, kv head, tile of tokens);
+// where that leaves workers idle over a long past, also by splits of positions, merged afterwards. Both ways
+// give the same bits.
 class AttentionStep final : public Step {
  public:
   AttentionStep(const AttentionStepArgs& args, const AttentionKernel& kernel)
-      : a_(args), kernel_(kernel), shape_(args.cache->shape(args.cache_index)), group_(args.heads / shape_.kv_heads),
-        partial_row_(2 + shape_.v_dim), writer_(args.out, args.isa) {}
+      : a_(args),
+        kernel_(kernel),
+        shape_(args.cache->shape(args.cache_index)),
+        group_(args.heads / shape_.kv_heads),
+        partial_row_(2 + shape_.v_dim),
+        writer_(args.out, args.isa) {}
 
   int64_t scratch_floats() const override { return attention_scratch_floats(shape_, a_.heads); }
 
@@ -25,7 +31,8 @@ class AttentionStep final : public Step {
     if (worker == 0) make_tasks(run);
     run.pool.barrier(worker);
     float* scratch = run.scratch[worker].data();
-    for (size_t i = static_cast<size_t>(worker); i < tasks_.size(); i += static_cast<size_t>(run.workers)) attend(run, tasks_[i], scratch, worker);
+    for (size_t i = static_cast<size_t>(worker); i < tasks_.size(); i += static_cast<size_t>(run.workers))
+      attend(run, tasks_[i], scratch, worker);
     if (split_positions_) {
       run.pool.barrier(worker);
       merge_all(run, worker);
@@ -45,7 +52,8 @@ class AttentionStep final : public Step {
   void store(Run& run, int worker) {
     const Slice mine = slice_of(run.tokens, worker, run.workers);
     for (const SequenceRows& s : run.sequences) {
-      const int64_t begin = std::max(mine.begin, s.row_begin), end = std::min(mine.end, s.row_begin + s.count);
+      const int64_t begin = std::max(mine.begin, s.row_begin),
+                    end = std::min(mine.end, s.row_begin + s.count);
       for (int64_t r = begin; r < end; ++r) {
         const int64_t position = s.first_position + r - s.row_begin;
         std::byte* block = a_.cache->pool(a_.cache_index) +
@@ -55,7 +63,9 @@ class AttentionStep final : public Step {
     }
   }
 
-  static int64_t splits_of(const SequenceRows& s) { return ceil_div(s.first_position + s.count, kSplitTokens); }
+  static int64_t splits_of(const SequenceRows& s) {
+    return ceil_div(s.first_position + s.count, kSplitTokens);
+  }
 
   void make_tasks(const Run& run) {
     tasks_.clear();
@@ -79,16 +89,29 @@ class AttentionStep final : public Step {
           }
         }
     // Long tasks first would balance better, but a fixed order keeps neighbours' cache lines together.
-    if (static_cast<int64_t>(shared_.size()) < partial_floats) shared_.resize(static_cast<size_t>(partial_floats));
+    if (static_cast<int64_t>(shared_.size()) < partial_floats)
+      shared_.resize(static_cast<size_t>(partial_floats));
     private_.resize(static_cast<size_t>(run.workers));
   }
 
   AttentionArgs kernel_args(const SequenceRows& s, const Task& task, float* scratch) const {
-    return {.kv = shape_, .heads = a_.heads, .scale = a_.scale, .q = a_.q.row(s.row_begin), .q_stride = a_.q.ld,
-            .out = a_.plain.row(s.row_begin), .out_stride = a_.plain.ld, .pool = a_.cache->pool(a_.cache_index),
-            .block_stride = a_.cache->block_stride(a_.cache_index), .table = s.table, .first_position = s.first_position,
-            .kv_head = task.kv_head, .token_begin = task.token_begin, .token_end = task.token_end, .split = task.split_begin,
-            .partial = nullptr, .scratch = scratch};
+    return {.kv = shape_,
+            .heads = a_.heads,
+            .scale = a_.scale,
+            .q = a_.q.row(s.row_begin),
+            .q_stride = a_.q.ld,
+            .out = a_.plain.row(s.row_begin),
+            .out_stride = a_.plain.ld,
+            .pool = a_.cache->pool(a_.cache_index),
+            .block_stride = a_.cache->block_stride(a_.cache_index),
+            .table = s.table,
+            .first_position = s.first_position,
+            .kv_head = task.kv_head,
+            .token_begin = task.token_begin,
+            .token_end = task.token_end,
+            .split = task.split_begin,
+            .partial = nullptr,
+            .scratch = scratch};
   }
 
   void attend(const Run&, const Task& task, float* scratch, int worker) {
@@ -120,9 +143,11 @@ class AttentionStep final : public Step {
     const SequenceRows& s = *task.sequence;
     const int64_t stride = (task.token_end - task.token_begin) * group_ * partial_row_;
     for (int64_t t = task.token_begin; t < task.token_end; ++t) {
-      const int64_t splits = (s.first_position + t) / kSplitTokens + 1;  // later splits hold no position of this row
+      const int64_t splits =
+          (s.first_position + t) / kSplitTokens + 1;  // later splits hold no position of this row
       for (int64_t g = 0; g < group_; ++g)
-        merge_splits(partials + ((t - task.token_begin) * group_ + g) * partial_row_, stride, splits, shape_.v_dim,
+        merge_splits(partials + ((t - task.token_begin) * group_ + g) * partial_row_, stride, splits,
+                     shape_.v_dim,
                      a_.plain.row(s.row_begin + t) + (task.kv_head * group_ + g) * shape_.v_dim);
     }
   }
@@ -130,7 +155,8 @@ class AttentionStep final : public Step {
   void merge_all(const Run& run, int worker) const {
     int64_t tile = 0;
     for (const Task& task : tasks_)
-      if (task.split_begin == 0 && tile++ % run.workers == worker) merge_tile(task, shared_.data() + task.partial);
+      if (task.split_begin == 0 && tile++ % run.workers == worker)
+        merge_tile(task, shared_.data() + task.partial);
   }
 
   AttentionStepArgs a_;

@@ -12,17 +12,25 @@ namespace {
 class Compiler {
  public:
   Compiler(const Model& model, KvCache& cache, const ExecutorOptions& options)
-      : graph_(model.graph), plan_(model.plan), store_(*model.weights), cache_(cache), options_(options),
+      : graph_(model.graph),
+        plan_(model.plan),
+        store_(*model.weights),
+        cache_(cache),
+        options_(options),
         storage_(plan_storage(graph_, options.max_tokens, options.max_logit_rows)) {}
 
   Result<Program> run() {
     TRY(program_.arena, HugeBuffer::allocate(storage_.arena_bytes));
-    for (size_t id = 0; id < graph_.nodes.size(); ++id) program_.values.push_back(value_at(storage_.values[id], graph_.nodes[id].type));
+    for (size_t id = 0; id < graph_.nodes.size(); ++id)
+      program_.values.push_back(value_at(storage_.values[id], graph_.nodes[id].type));
     for (size_t id = 0; id < graph_.nodes.size(); ++id) {
       auto compiled = compile_node(static_cast<ValueId>(id));
-      if (!compiled.ok()) return std::move(compiled).error().context(fmt::format("%{} ({})", id, op_info(graph_.nodes[id].op).name));
+      if (!compiled.ok())
+        return std::move(compiled).error().context(
+            fmt::format("%{} ({})", id, op_info(graph_.nodes[id].op).name));
     }
-    for (const CompiledStep& s : program_.steps) program_.scratch_floats = std::max(program_.scratch_floats, s.step->scratch_floats());
+    for (const CompiledStep& s : program_.steps)
+      program_.scratch_floats = std::max(program_.scratch_floats, s.step->scratch_floats());
     return std::move(program_);
   }
 
@@ -34,24 +42,29 @@ class Compiler {
   }
   const Value& in(const Node& node, int i) const { return program_.values[node.inputs[i]]; }
 
-  void emit(std::unique_ptr<Step> step, ValueId produces) { program_.steps.push_back({std::move(step), produces}); }
+  void emit(std::unique_ptr<Step> step, ValueId produces) {
+    program_.steps.push_back({std::move(step), produces});
+  }
 
   Result<StoredWeight> fetch(const std::string& name) {
     TRY(StoredWeight stored, store_.get(name));
     const Shape& expected = graph_.find_weight(name)->expr->shape;
     if (stored.shape != expected)
-      return bad_input("weight @{} is stored as {}; the graph says {}", name, shape_text(stored.shape), shape_text(expected));
+      return bad_input("weight @{} is stored as {}; the graph says {}", name, shape_text(stored.shape),
+                       shape_text(expected));
     if (counted_.insert(name).second) {
       const bool vector = expected.size() == 1;
       const int64_t members = expected.size() == 3 ? expected[0] : 1;
-      program_.weight_bytes += static_cast<uint64_t>(vector ? row_bytes(stored.scheme, expected[0]) : members * stored.member_bytes);
+      program_.weight_bytes += static_cast<uint64_t>(vector ? row_bytes(stored.scheme, expected[0])
+                                                            : members * stored.member_bytes);
     }
     return stored;
   }
 
   Result<std::vector<float>> fetch_vector(const std::string& name) {
     TRY(const StoredWeight stored, fetch(name));
-    if (stored.shape.size() != 1) return bad_input("weight @{} is {}; expected a vector", name, shape_text(stored.shape));
+    if (stored.shape.size() != 1)
+      return bad_input("weight @{} is {}; expected a vector", name, shape_text(stored.shape));
     std::vector<float> out(static_cast<size_t>(stored.shape[0]));
     scheme_info(stored.scheme).decode_row(stored.data, stored.shape[0], out.data());
     return out;
@@ -70,14 +83,16 @@ class Compiler {
     const Activation activation = activation_of(form);
     for (const KernelPlan& planned : plan_.kernels) {
       const LinearKernel* kernel = find_linear_kernel(planned.kernel);
-      if (kernel && kernel->scheme == linear.weight.scheme && kernel->activation == activation && kernel->isa <= options_.isa)
+      if (kernel && kernel->scheme == linear.weight.scheme && kernel->activation == activation &&
+          kernel->isa <= options_.isa)
         linear.choices.push_back({planned.t_max, kernel->run});
     }
     const LinearKernel* best = find_linear_kernel(linear.weight.scheme, activation, options_.isa);
     if (!best)
-      return unsupported("no kernel multiplies @{} ({}) by an input in {}", ref.weight, scheme_name(linear.weight.scheme),
-                         activation_name(activation));
-    std::sort(linear.choices.begin(), linear.choices.end(), [](const auto& a, const auto& b) { return a.t_max < b.t_max; });
+      return unsupported("no kernel multiplies @{} ({}) by an input in {}", ref.weight,
+                         scheme_name(linear.weight.scheme), activation_name(activation));
+    std::sort(linear.choices.begin(), linear.choices.end(),
+              [](const auto& a, const auto& b) { return a.t_max < b.t_max; });
     linear.choices.push_back({INT64_MAX, best->run});
     return linear;
   }
@@ -101,27 +116,44 @@ class Compiler {
       }
       case Op::kRmsNorm: {
         TRY(std::vector<float> gain, fetch_vector(node.weights[0].weight));
-        emit(make_rms_norm_step(in(node, 0), std::move(gain), static_cast<float>(node.number("eps")), out, isa), id);
+        emit(make_rms_norm_step(in(node, 0), std::move(gain), static_cast<float>(node.number("eps")), out,
+                                isa),
+             id);
         return {};
       }
-      case Op::kQuantise: emit(make_quantise_step(in(node, 0), out, isa), id); return {};
-      case Op::kLinear: return compile_linear(node, id);
-      case Op::kColumns: return {};
+      case Op::kQuantise:
+        emit(make_quantise_step(in(node, 0), out, isa), id);
+        return {};
+      case Op::kLinear:
+        return compile_linear(node, id);
+      case Op::kColumns:
+        return {};
       case Op::kRope:
-        emit(make_rope_step(in(node, 0), out, node.integer("heads"), *graph_.find_rope(node.text("rope")), isa), id);
+        emit(make_rope_step(in(node, 0), out, node.integer("heads"), *graph_.find_rope(node.text("rope")),
+                            isa),
+             id);
         return {};
-      case Op::kAttention: return compile_attention(node, id);
+      case Op::kAttention:
+        return compile_attention(node, id);
       case Op::kAdd:
-        if (!storage_.fused_add[node.inputs[1]]) emit(make_add_step(in(node, 0), in(node, 1), out, isa), id);
-        else program_.steps.back().produces = id;  // the linear just before has added already
+        if (!storage_.fused_add[node.inputs[1]])
+          emit(make_add_step(in(node, 0), in(node, 1), out, isa), id);
+        else
+          program_.steps.back().produces = id;  // the linear just before has added already
         return {};
-      case Op::kSiluMul: emit(make_silu_mul_step(in(node, 0), in(node, 1), out, isa), id); return {};
-      case Op::kSelectRows: emit(make_select_rows_step(in(node, 0), out), id); return {};
+      case Op::kSiluMul:
+        emit(make_silu_mul_step(in(node, 0), in(node, 1), out, isa), id);
+        return {};
+      case Op::kSelectRows:
+        emit(make_select_rows_step(in(node, 0), out), id);
+        return {};
       case Op::kRoute:
         emit(make_route_step(in(node, 0), out, node.integer("k"), node.integer("normalise") != 0,
-                             static_cast<float>(node.number("scale")), isa), id);
+                             static_cast<float>(node.number("scale")), isa),
+             id);
         return {};
-      case Op::kExperts: return compile_experts(node, id);
+      case Op::kExperts:
+        return compile_experts(node, id);
     }
     return unsupported("operation without a step");
   }
@@ -147,9 +179,16 @@ class Compiler {
       type.form = Form::kF32;
       plain = value_at(storage_.plain[id], type);
     }
-    TRY(auto step, make_attention_step({.q = in(node, 0), .k = in(node, 1), .v = in(node, 2), .plain = plain, .out = out,
-                                        .heads = node.integer("heads"), .scale = static_cast<float>(node.number("scale")),
-                                        .cache = &cache_, .cache_index = index, .isa = options_.isa}));
+    TRY(auto step, make_attention_step({.q = in(node, 0),
+                                        .k = in(node, 1),
+                                        .v = in(node, 2),
+                                        .plain = plain,
+                                        .out = out,
+                                        .heads = node.integer("heads"),
+                                        .scale = static_cast<float>(node.number("scale")),
+                                        .cache = &cache_,
+                                        .cache_index = index,
+                                        .isa = options_.isa}));
     emit(std::move(step), id);
     return {};
   }
@@ -162,9 +201,19 @@ class Compiler {
     TRY(BoundLinear down, bind(node.weights[2], inner_form));
     const int64_t rows = x.type.rows == Rows::kTokens ? options_.max_tokens : options_.max_logit_rows;
     const int64_t experts = gate.weight.shape[0], inner = gate.n;
-    emit(make_experts_step({.x = x, .routes = in(node, 1), .out = program_.values[id], .k = in(node, 1).type.cols,
-                            .experts = experts, .inner = inner, .max_rows = rows, .inner_form = inner_form,
-                            .gate = std::move(gate), .up = std::move(up), .down = std::move(down), .isa = options_.isa}), id);
+    emit(make_experts_step({.x = x,
+                            .routes = in(node, 1),
+                            .out = program_.values[id],
+                            .k = in(node, 1).type.cols,
+                            .experts = experts,
+                            .inner = inner,
+                            .max_rows = rows,
+                            .inner_form = inner_form,
+                            .gate = std::move(gate),
+                            .up = std::move(up),
+                            .down = std::move(down),
+                            .isa = options_.isa}),
+         id);
     return {};
   }
 

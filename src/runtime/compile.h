@@ -18,10 +18,12 @@ struct Placement {
 };
 
 struct StoragePlan {
-  std::vector<Placement> values;       // by node
-  std::vector<Placement> plain;        // by node: fp32 scratch of nodes that need one beside their value; storage -1: none
-  std::vector<uint64_t> offsets;       // by storage, into the arena
-  std::vector<bool> fused_add;         // by node: this linear adds into its only reader's (an add's) other operand, in place
+  std::vector<Placement> values;  // by node
+  std::vector<Placement>
+      plain;  // by node: fp32 scratch of nodes that need one beside their value; storage -1: none
+  std::vector<uint64_t> offsets;  // by storage, into the arena
+  std::vector<bool>
+      fused_add;  // by node: this linear adds into its only reader's (an add's) other operand, in place
   uint64_t arena_bytes = 0;
 };
 StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows);

@@ -27,7 +27,8 @@ Result<std::unique_ptr<Executor>> Executor::create(Model model, const ExecutorOp
   auto impl = std::make_unique<Impl>(std::move(model), options);
   TRY(impl->cache, KvCache::create(impl->model.graph, options.cache_tokens));
   TRY(impl->program, compile(impl->model, impl->cache, options));
-  impl->scratch.assign(static_cast<size_t>(impl->pool.size()), std::vector<float>(static_cast<size_t>(impl->program.scratch_floats) + 16));
+  impl->scratch.assign(static_cast<size_t>(impl->pool.size()),
+                       std::vector<float>(static_cast<size_t>(impl->program.scratch_floats) + 16));
   impl->observed.assign(impl->model.graph.nodes.size(), false);
   return std::unique_ptr<Executor>(new Executor(std::move(impl)));
 }
@@ -50,14 +51,16 @@ Status Executor::Impl::check(std::span<const SequenceInput> inputs) const {
   int64_t tokens = 0, logit_rows = 0;
   for (const SequenceInput& input : inputs) {
     tokens += static_cast<int64_t>(input.tokens.size());
-    logit_rows += input.logits == Logits::kAll ? static_cast<int64_t>(input.tokens.size()) : input.logits == Logits::kLast;
+    logit_rows += input.logits == Logits::kAll ? static_cast<int64_t>(input.tokens.size())
+                                               : input.logits == Logits::kLast;
     for (const int32_t id : input.tokens)
       if (id < 0 || id >= model.graph.vocab)
         return bad_input("token id {} is outside the model's vocabulary of {}", id, model.graph.vocab);
     CHECK(!input.tokens.empty());
   }
   CHECK(tokens <= options.max_tokens, "{} tokens in a step of {}", tokens, options.max_tokens);
-  CHECK(logit_rows <= options.max_logit_rows, "{} rows of logits in a step of {}", logit_rows, options.max_logit_rows);
+  CHECK(logit_rows <= options.max_logit_rows, "{} rows of logits in a step of {}", logit_rows,
+        options.max_logit_rows);
   return {};
 }
 
@@ -80,7 +83,8 @@ void Executor::Impl::execute(Run& run) {
 Result<std::span<const float>> Executor::forward(std::span<const SequenceInput> inputs) {
   TRY_STATUS(impl_->check(inputs));
   for (const SequenceInput& input : inputs)
-    TRY_STATUS(impl_->cache.reserve(*input.sequence, input.sequence->length + static_cast<int64_t>(input.tokens.size())));
+    TRY_STATUS(impl_->cache.reserve(*input.sequence,
+                                    input.sequence->length + static_cast<int64_t>(input.tokens.size())));
 
   std::vector<int32_t> ids;
   std::vector<int64_t> positions, selected;
@@ -91,25 +95,39 @@ Result<std::span<const float>> Executor::forward(std::span<const SequenceInput> 
     ids.insert(ids.end(), input.tokens.begin(), input.tokens.end());
     for (int64_t i = 0; i < count; ++i) {
       positions.push_back(input.sequence->length + i);
-      if (input.logits == Logits::kAll || (input.logits == Logits::kLast && i + 1 == count)) selected.push_back(begin + i);
+      if (input.logits == Logits::kAll || (input.logits == Logits::kLast && i + 1 == count))
+        selected.push_back(begin + i);
     }
   }
-  Run run{impl_->pool, impl_->pool.size(), static_cast<int64_t>(ids.size()), static_cast<int64_t>(selected.size()), ids,
-          positions, selected, sequences, impl_->scratch};
+  Run run{impl_->pool,
+          impl_->pool.size(),
+          static_cast<int64_t>(ids.size()),
+          static_cast<int64_t>(selected.size()),
+          ids,
+          positions,
+          selected,
+          sequences,
+          impl_->scratch};
   impl_->execute(run);
-  for (const SequenceInput& input : inputs) input.sequence->length += static_cast<int64_t>(input.tokens.size());
+  for (const SequenceInput& input : inputs)
+    input.sequence->length += static_cast<int64_t>(input.tokens.size());
   const Value& logits = impl_->program.values.back();
   return std::span<const float>(logits.row(0), static_cast<size_t>(run.selected * logits.type.cols));
 }
 
-Result<std::span<const float>> Executor::feed(Sequence& sequence, std::span<const int32_t> tokens, int64_t chunk,
-                                              const LogitsSink& sink) {
-  chunk = std::clamp<int64_t>(chunk, 1, sink ? std::min(impl_->options.max_tokens, impl_->options.max_logit_rows) : impl_->options.max_tokens);
+Result<std::span<const float>> Executor::feed(Sequence& sequence, std::span<const int32_t> tokens,
+                                              int64_t chunk, const LogitsSink& sink) {
+  chunk = std::clamp<int64_t>(
+      chunk, 1,
+      sink ? std::min(impl_->options.max_tokens, impl_->options.max_logit_rows) : impl_->options.max_tokens);
   std::span<const float> last;
   for (size_t at = 0; at < tokens.size();) {
     const size_t n = std::min(tokens.size() - at, static_cast<size_t>(chunk));
     const bool ends = at + n == tokens.size();
-    const SequenceInput input{&sequence, tokens.subspan(at, n), sink ? Logits::kAll : ends ? Logits::kLast : Logits::kNone};
+    const SequenceInput input{&sequence, tokens.subspan(at, n),
+                              sink   ? Logits::kAll
+                              : ends ? Logits::kLast
+                                     : Logits::kNone};
     TRY(last, forward({&input, 1}));
     if (sink) sink(static_cast<int64_t>(at), last, static_cast<int64_t>(n));
     at += n;

@@ -1,5 +1,6 @@
-// The one executor: runs a graph, as a plan says, over weights from a store. `forward` takes any mix of sequences, each with any
-// number of new tokens. A row's logits depend only on its sequence: not on the batch, the chunking or the threads.
+// The one executor: runs a graph, as a plan says, over weights from a store. `forward` takes any mix of
+// sequences, each with any number of new tokens. A row's logits depend only on its sequence: not on the
+// batch, the chunking or the threads.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +25,9 @@ struct Model {
 };
 
 struct ExecutorOptions {
-  int threads = 0;             // 0: all processors of this process
-  Isa isa = Isa::kScalar;      // the highest level to use; detect_isa() for all of this machine
-  int64_t max_tokens = 256;    // rows of one forward
+  int threads = 0;           // 0: all processors of this process
+  Isa isa = Isa::kScalar;    // the highest level to use; detect_isa() for all of this machine
+  int64_t max_tokens = 256;  // rows of one forward
   int64_t max_logit_rows = 64;
   int64_t cache_tokens = 2048;
 };
@@ -51,7 +52,8 @@ class Executor {
   // Logits of the wanted rows, in order of the inputs: [rows, vocab], valid until the next call.
   Result<std::span<const float>> forward(std::span<const SequenceInput> inputs);
 
-  // Feeds tokens in steps of at most `chunk`; hands each step's logits (all rows) to `sink`, if any, else the last row only.
+  // Feeds tokens in steps of at most `chunk`; hands each step's logits (all rows) to `sink`, if any, else the
+  // last row only.
   using LogitsSink = std::function<void(int64_t first_row, std::span<const float> logits, int64_t rows)>;
   Result<std::span<const float>> feed(Sequence& sequence, std::span<const int32_t> tokens, int64_t chunk,
                                       const LogitsSink& sink = nullptr);

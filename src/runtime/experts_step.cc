@@ -11,7 +11,12 @@ namespace {
 class RouteStep final : public Step {
  public:
   RouteStep(const Value& scores, const Value& out, int64_t k, bool normalise, float scale, Isa isa)
-      : scores_(scores), out_(out), k_(k), normalise_(normalise), scale_(scale), softmax_(find_elementwise_kernels(isa).softmax) {}
+      : scores_(scores),
+        out_(out),
+        k_(k),
+        normalise_(normalise),
+        scale_(scale),
+        softmax_(find_elementwise_kernels(isa).softmax) {}
   int64_t scratch_floats() const override { return 2 * scores_.type.cols; }
   void run(Run& run, int worker) override {
     const int64_t experts = scores_.type.cols;
@@ -26,7 +31,8 @@ class RouteStep final : public Step {
       float sum = 0;
       for (int64_t i = 0; i < k_; ++i) sum += p[order[i]];
       auto* routes = reinterpret_cast<Route*>(out_.data) + r * k_;
-      for (int64_t i = 0; i < k_; ++i) routes[i] = {order[i], p[order[i]] * scale_ / (normalise_ ? sum : 1.0f)};
+      for (int64_t i = 0; i < k_; ++i)
+        routes[i] = {order[i], p[order[i]] * scale_ / (normalise_ ? sum : 1.0f)};
     });
   }
 
@@ -38,11 +44,13 @@ class RouteStep final : public Step {
   decltype(ElementwiseKernels::softmax) softmax_;
 };
 
-// Rows are grouped by expert into "pairs" (row, expert), so that each expert's matrices are read once and multiplied as a real
-// GEMM. Per row the experts' results are summed in the order of its routes, whatever shares the batch.
+// Rows are grouped by expert into "pairs" (row, expert), so that each expert's matrices are read once and
+// multiplied as a real GEMM. Per row the experts' results are summed in the order of its routes, whatever
+// shares the batch.
 class ExpertsStep final : public Step {
  public:
-  explicit ExpertsStep(ExpertsStepArgs args) : a_(std::move(args)), kernels_(find_elementwise_kernels(a_.isa)) {
+  explicit ExpertsStep(ExpertsStepArgs args)
+      : a_(std::move(args)), kernels_(find_elementwise_kernels(a_.isa)) {
     const int64_t pairs = a_.max_rows * a_.k;
     const auto floats = [](int64_t n) { return static_cast<size_t>(n); };
     x_bytes_ = activation_bytes(activation_of(a_.x.type.form), 1, a_.gate.k);
@@ -80,7 +88,8 @@ class ExpertsStep final : public Step {
 
   static std::unique_ptr<std::byte[], void (*)(std::byte*)> make_buffer(int64_t bytes) {
     const size_t size = (static_cast<size_t>(bytes) + 63) / 64 * 64;
-    return {static_cast<std::byte*>(std::aligned_alloc(64, std::max<size_t>(size, 64))), [](std::byte* p) { std::free(p); }};
+    return {static_cast<std::byte*>(std::aligned_alloc(64, std::max<size_t>(size, 64))),
+            [](std::byte* p) { std::free(p); }};
   }
 
   const Route* routes(int64_t r) const { return reinterpret_cast<const Route*>(a_.routes.data) + r * a_.k; }
@@ -122,20 +131,29 @@ class ExpertsStep final : public Step {
   void copy_row(int64_t from, const Group& group, int64_t to) const {
     const int64_t k = a_.gate.k;
     switch (activation_of(a_.x.type.form)) {
-      case Activation::kF32: std::memcpy(group.x + to * k * 4, a_.x.row(from), static_cast<size_t>(k) * 4); return;
-      case Activation::kBF16:
-        std::memcpy(group.x + to * bf16_stride(k), a_.x.data + from * bf16_stride(k), static_cast<size_t>(bf16_stride(k)));
+      case Activation::kF32:
+        std::memcpy(group.x + to * k * 4, a_.x.row(from), static_cast<size_t>(k) * 4);
         return;
-      case Activation::kQ8G32: return copy_q8(q8g32_view(a_.x.data, rows_, k), from, q8g32_view(group.x, group.pairs, k), to);
-      case Activation::kQ8T: return copy_q8(q8t_view(a_.x.data, rows_, k), from, q8t_view(group.x, group.pairs, k), to);
+      case Activation::kBF16:
+        std::memcpy(group.x + to * bf16_stride(k), a_.x.data + from * bf16_stride(k),
+                    static_cast<size_t>(bf16_stride(k)));
+        return;
+      case Activation::kQ8G32:
+        return copy_q8(q8g32_view(a_.x.data, rows_, k), from, q8g32_view(group.x, group.pairs, k), to);
+      case Activation::kQ8T:
+        return copy_q8(q8t_view(a_.x.data, rows_, k), from, q8t_view(group.x, group.pairs, k), to);
     }
   }
   static void copy_q8(const Q8View& from, int64_t r, const Q8View& to, int64_t p) {
-    std::memcpy(to.codes + p * to.k_padded, from.codes + r * from.k_padded, static_cast<size_t>(from.k_padded));
-    std::memcpy(to.scales + p * to.groups, from.scales + r * from.groups, static_cast<size_t>(from.groups) * 4);
+    std::memcpy(to.codes + p * to.k_padded, from.codes + r * from.k_padded,
+                static_cast<size_t>(from.k_padded));
+    std::memcpy(to.scales + p * to.groups, from.scales + r * from.groups,
+                static_cast<size_t>(from.groups) * 4);
     std::memcpy(to.sums + p * to.groups, from.sums + r * from.groups, static_cast<size_t>(from.groups) * 4);
   }
-  static int64_t bf16_stride(int64_t k) { return activation_bytes(Activation::kBF16, 2, k) - activation_bytes(Activation::kBF16, 1, k); }
+  static int64_t bf16_stride(int64_t k) {
+    return activation_bytes(Activation::kBF16, 2, k) - activation_bytes(Activation::kBF16, 1, k);
+  }
 
   // One piece of work: some tiles of one matrix of one expert.
   void multiply(const Run& run, int worker, bool first) {
@@ -147,11 +165,19 @@ class ExpertsStep final : public Step {
       const Group& group = groups_[static_cast<size_t>(matrix / matrices)];
       const bool up = first && matrix % 2 == 1;
       const BoundLinear& linear = !first ? a_.down : up ? a_.up : a_.gate;
-      float* y = !first ? down_.data() + group.first_pair * a_.down.n : (up ? up_ : gate_).data() + group.first_pair * a_.inner;
-      linear.kernel(group.pairs)({.weight = linear.weight.data + group.expert * linear.weight.member_bytes, .n = linear.n,
-                                  .k = linear.k, .x = first ? group.x : group.h, .t = group.pairs, .y = y,
-                                  .ldy = first ? a_.inner : a_.down.n, .bias = nullptr, .accumulate = false,
-                                  .tile_begin = begin, .tile_end = end});
+      float* y = !first ? down_.data() + group.first_pair * a_.down.n
+                        : (up ? up_ : gate_).data() + group.first_pair * a_.inner;
+      linear.kernel(group.pairs)({.weight = linear.weight.data + group.expert * linear.weight.member_bytes,
+                                  .n = linear.n,
+                                  .k = linear.k,
+                                  .x = first ? group.x : group.h,
+                                  .t = group.pairs,
+                                  .y = y,
+                                  .ldy = first ? a_.inner : a_.down.n,
+                                  .bias = nullptr,
+                                  .accumulate = false,
+                                  .tile_begin = begin,
+                                  .tile_end = end});
       at += end - begin;
     }
   }
@@ -159,7 +185,8 @@ class ExpertsStep final : public Step {
   void activate(const Run& run, int worker) {
     const Slice mine = slice_of(rows_ * a_.k, worker, run.workers);
     for (const Group& group : groups_)
-      for (int64_t p = std::max(mine.begin, group.first_pair); p < std::min(mine.end, group.first_pair + group.pairs); ++p) {
+      for (int64_t p = std::max(mine.begin, group.first_pair);
+           p < std::min(mine.end, group.first_pair + group.pairs); ++p) {
         float* gate = gate_.data() + p * a_.inner;
         kernels_.silu_mul(gate, up_.data() + p * a_.inner, a_.inner, gate);
         quantise_inner_(gate, a_.inner, group.h, group.pairs, p - group.first_pair);
@@ -171,7 +198,8 @@ class ExpertsStep final : public Step {
       float* y = a_.out.row(r);
       std::fill_n(y, a_.out.type.cols, 0.0f);
       for (int64_t i = 0; i < a_.k; ++i)
-        kernels_.axpy(routes(r)[i].weight, down_.data() + place_of_route_[static_cast<size_t>(r * a_.k + i)] * a_.down.n,
+        kernels_.axpy(routes(r)[i].weight,
+                      down_.data() + place_of_route_[static_cast<size_t>(r * a_.k + i)] * a_.down.n,
                       a_.out.type.cols, y);
     });
   }
@@ -188,9 +216,12 @@ class ExpertsStep final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> make_route_step(const Value& scores, const Value& out, int64_t k, bool normalise, float scale, Isa isa) {
+std::unique_ptr<Step> make_route_step(const Value& scores, const Value& out, int64_t k, bool normalise,
+                                      float scale, Isa isa) {
   return std::make_unique<RouteStep>(scores, out, k, normalise, scale, isa);
 }
-std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args) { return std::make_unique<ExpertsStep>(std::move(args)); }
+std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args) {
+  return std::make_unique<ExpertsStep>(std::move(args));
+}
 
 }  // namespace fettle

@@ -11,13 +11,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 }  // namespace
 
-Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const int32_t> prompt, const GenerateOptions& options,
-                       const OnToken& on_token) {
+Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const int32_t> prompt,
+                       const GenerateOptions& options, const OnToken& on_token) {
   if (prompt.empty()) return make_error(Code::kUsage, "the prompt holds no tokens");
   const int64_t room = executor.graph().context - sequence.length - static_cast<int64_t>(prompt.size());
   if (room < 0)
-    return make_error(Code::kUsage, "the prompt has {} tokens; the model's context is {}", sequence.length + static_cast<int64_t>(prompt.size()),
-                      executor.graph().context);
+    return make_error(Code::kUsage, "the prompt has {} tokens; the model's context is {}",
+                      sequence.length + static_cast<int64_t>(prompt.size()), executor.graph().context);
   Reply reply;
   auto start = std::chrono::steady_clock::now();
   TRY(std::span<const float> logits, executor.feed(sequence, prompt, options.prefill_chunk));
@@ -26,7 +26,9 @@ Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const i
   Sampler sampler;
   const int64_t limit = std::min(options.max_tokens, room);
   while (static_cast<int64_t>(reply.tokens.size()) < limit) {
-    const int32_t id = sampler.sample(logits, options.sampling, prompt, reply.tokens, static_cast<uint64_t>(sequence.length)).id;
+    const int32_t id =
+        sampler.sample(logits, options.sampling, prompt, reply.tokens, static_cast<uint64_t>(sequence.length))
+            .id;
     if (std::find(options.end_tokens.begin(), options.end_tokens.end(), id) != options.end_tokens.end()) {
       reply.ended = true;
       break;

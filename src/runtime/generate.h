@@ -26,8 +26,9 @@ struct Reply {
 // Called with each token of the reply; false ends it.
 using OnToken = std::function<bool(int32_t id)>;
 
-// The sequence may hold earlier turns: prompt is what is new. Afterwards it holds the prompt and all fed reply tokens.
-Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const int32_t> prompt, const GenerateOptions& options,
-                       const OnToken& on_token = nullptr);
+// The sequence may hold earlier turns: prompt is what is new. Afterwards it holds the prompt and all fed
+// reply tokens.
+Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const int32_t> prompt,
+                       const GenerateOptions& options, const OnToken& on_token = nullptr);
 
 }  // namespace fettle

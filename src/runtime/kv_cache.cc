@@ -29,7 +29,8 @@ int64_t kv_bytes_per_token(const Graph& graph) {
 Result<KvCache> KvCache::create(const Graph& graph, int64_t tokens) {
   KvCache cache;
   cache.total_blocks_ = std::max<int64_t>(1, blocks_for(tokens));
-  if (cache.total_blocks_ > INT32_MAX) return make_error(Code::kUsage, "a cache of {} tokens is too large", tokens);
+  if (cache.total_blocks_ > INT32_MAX)
+    return make_error(Code::kUsage, "a cache of {} tokens is too large", tokens);
   int64_t offset = 0;
   for (const CacheSpec& spec : graph.caches) {
     TRY(const KvShape shape, kv_shape(spec));
@@ -46,8 +47,10 @@ Result<KvCache> KvCache::create(const Graph& graph, int64_t tokens) {
 Status KvCache::reserve(Sequence& sequence, int64_t length) {
   const int64_t missing = blocks_for(length) - static_cast<int64_t>(sequence.blocks.size());
   if (missing > free_blocks())
-    return make_error(Code::kResource, "the cache is full: {} more blocks of {} tokens needed, {} of {} free; use a larger --context",
-                      missing, kBlockTokens, free_blocks(), total_blocks_);
+    return make_error(
+        Code::kResource,
+        "the cache is full: {} more blocks of {} tokens needed, {} of {} free; use a larger --context",
+        missing, kBlockTokens, free_blocks(), total_blocks_);
   for (int64_t i = 0; i < missing; ++i) {
     sequence.blocks.push_back(free_.back());
     free_.pop_back();

@@ -1,5 +1,5 @@
-// The paged cache: one pool of blocks of 64 positions, the same block number in every layer, handed out to sequences.
-// Memory is reserved at once and touched only as sequences grow.
+// The paged cache: one pool of blocks of 64 positions, the same block number in every layer, handed out to
+// sequences. Memory is reserved at once and touched only as sequences grow.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,11 @@ class KvCache {
   // Room for `tokens` positions in all (rounded up to blocks).
   static Result<KvCache> create(const Graph& graph, int64_t tokens);
 
-  // Makes room for positions [0, length) of the sequence. Fails with kResource, taking nothing, when blocks run out.
+  // Makes room for positions [0, length) of the sequence. Fails with kResource, taking nothing, when blocks
+  // run out.
   Status reserve(Sequence& sequence, int64_t length);
-  void release(Sequence& sequence);                     // gives all blocks back
-  void truncate(Sequence& sequence, int64_t length);    // forgets positions from length on
+  void release(Sequence& sequence);                   // gives all blocks back
+  void truncate(Sequence& sequence, int64_t length);  // forgets positions from length on
 
   const KvShape& shape(int64_t cache_index) const { return layers_[cache_index].shape; }
   std::byte* pool(int64_t cache_index) const { return memory_.data() + layers_[cache_index].offset; }

@@ -1,6 +1,6 @@
-// From logits to a token. Order (Hugging Face's): logit bias, repetition penalty, frequency and presence penalty, temperature,
-// top-k, top-p, min-p, softmax, inverse CDF with one uniform number that is a function of (seed, position) alone, so that a reply
-// can be replayed anywhere, whatever else ran beside it.
+// From logits to a token. Order (Hugging Face's): logit bias, repetition penalty, frequency and presence
+// penalty, temperature, top-k, top-p, min-p, softmax, inverse CDF with one uniform number that is a function
+// of (seed, position) alone, so that a reply can be replayed anywhere, whatever else ran beside it.
 #pragma once
 
 #include <array>
@@ -17,13 +17,14 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 double uniform_at(uint64_t seed, uint64_t position);
 
 struct SamplingParams {
-  double temperature = 0;         // 0: arg-max, lowest id on ties
-  int64_t top_k = 0;              // 0: off. Keeps exactly k; ties: lower id first
-  double top_p = 1;               // a token is kept while the mass before it (descending, ties by id) is < p
-  double min_p = 0;               // kept if p_i >= min_p * max p
-  double repetition_penalty = 1;  // every id in prompt or output: positive logits divided, negative multiplied
-  double frequency_penalty = 0;   // times the count in the output
-  double presence_penalty = 0;    // output only
+  double temperature = 0;  // 0: arg-max, lowest id on ties
+  int64_t top_k = 0;       // 0: off. Keeps exactly k; ties: lower id first
+  double top_p = 1;        // a token is kept while the mass before it (descending, ties by id) is < p
+  double min_p = 0;        // kept if p_i >= min_p * max p
+  double repetition_penalty =
+      1;                         // every id in prompt or output: positive logits divided, negative multiplied
+  double frequency_penalty = 0;  // times the count in the output
+  double presence_penalty = 0;   // output only
   uint64_t seed = 0;
   std::map<int32_t, double> logit_bias;
 };
@@ -33,12 +34,14 @@ struct SampledToken {
   double logprob;  // natural log of the probability under the unmodified logits (temperature 1)
 };
 
-// Reusable scratch; one per thread. Cost must stay one or two passes over the vocabulary: no full sort (partial selection only).
+// Reusable scratch; one per thread. Cost must stay one or two passes over the vocabulary: no full sort
+// (partial selection only).
 class Sampler {
  public:
-  SampledToken sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> prompt,
-                      std::span<const int32_t> output, uint64_t position);
-  // The distribution sample() draws from, as probabilities by id (for tests and for speculative verification).
+  SampledToken sample(std::span<const float> logits, const SamplingParams& params,
+                      std::span<const int32_t> prompt, std::span<const int32_t> output, uint64_t position);
+  // The distribution sample() draws from, as probabilities by id (for tests and for speculative
+  // verification).
   std::vector<double> distribution(std::span<const float> logits, const SamplingParams& params,
                                    std::span<const int32_t> prompt, std::span<const int32_t> output);
 
@@ -47,11 +50,12 @@ class Sampler {
     int32_t id;
     double value;
   };
-  // Fills candidates_, in ascending id order, with weights in proportion to the probabilities; returns their total.
+  // Fills candidates_, in ascending id order, with weights in proportion to the probabilities; returns their
+  // total.
   double shape(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> prompt,
                std::span<const int32_t> output);
-  std::span<const float> adjust(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> prompt,
-                                std::span<const int32_t> output);
+  std::span<const float> adjust(std::span<const float> logits, const SamplingParams& params,
+                                std::span<const int32_t> prompt, std::span<const int32_t> output);
   float find_block_maxima(std::span<const float> logits);  // and returns the largest of all
   int32_t first_of(std::span<const float> logits, float value) const;
   double sum_of_exp(std::span<const float> logits, float largest, double temperature) const;
@@ -62,9 +66,9 @@ class Sampler {
   void keep_top_k(size_t k);
   void keep_top_p(double mass);
 
-  std::vector<float> adjusted_;         // logits after bias and penalties, where there are any
-  std::vector<float> block_max_;        // the largest of every 64 logits
-  std::vector<int32_t> counts_;         // by id; all zero between calls
+  std::vector<float> adjusted_;   // logits after bias and penalties, where there are any
+  std::vector<float> block_max_;  // the largest of every 64 logits
+  std::vector<int32_t> counts_;   // by id; all zero between calls
   std::vector<Candidate> candidates_, scratch_;
 };
 

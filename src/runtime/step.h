@@ -1,5 +1,5 @@
-// What the executor runs: a list of steps compiled from the graph's nodes. Every worker of the team calls run() of every step;
-// a barrier follows each. Values live in one arena; a Value says where and how.
+// What the executor runs: a list of steps compiled from the graph's nodes. Every worker of the team calls
+// run() of every step; a barrier follows each. Values live in one arena; a Value says where and how.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@
 
 namespace fettle {
 
-// One value's place. fp32 values: row r at data + r * ld floats. Rounded values: a buffer of the linear kernels' form.
+// One value's place. fp32 values: row r at data + r * ld floats. Rounded values: a buffer of the linear
+// kernels' form.
 struct Value {
   ValueType type;
   std::byte* data = nullptr;
@@ -26,7 +27,8 @@ struct Value {
   float* row(int64_t r) const { return reinterpret_cast<float*>(data) + r * ld; }
 };
 
-// The part of a batch that is one sequence: rows [row_begin, row_begin + count), at positions first_position...
+// The part of a batch that is one sequence: rows [row_begin, row_begin + count), at positions
+// first_position...
 struct SequenceRows {
   int64_t row_begin, count, first_position;
   const int32_t* table;
@@ -42,10 +44,10 @@ struct Route {
 struct Run {
   ThreadPool& pool;
   int workers;
-  int64_t tokens;                     // T
-  int64_t selected;                   // R
-  std::span<const int32_t> ids;       // [T]
-  std::span<const int64_t> positions; // [T]
+  int64_t tokens;                      // T
+  int64_t selected;                    // R
+  std::span<const int32_t> ids;        // [T]
+  std::span<const int64_t> positions;  // [T]
   std::span<const int64_t> selected_rows;
   std::span<const SequenceRows> sequences;
   std::vector<std::vector<float>>& scratch;  // by worker
@@ -62,10 +64,14 @@ class Step {
 
 inline Activation activation_of(Form form) {
   switch (form) {
-    case Form::kBF16: return Activation::kBF16;
-    case Form::kQ8G32: return Activation::kQ8G32;
-    case Form::kQ8T: return Activation::kQ8T;
-    default: return Activation::kF32;
+    case Form::kBF16:
+      return Activation::kBF16;
+    case Form::kQ8G32:
+      return Activation::kQ8G32;
+    case Form::kQ8T:
+      return Activation::kQ8T;
+    default:
+      return Activation::kF32;
   }
 }
 
@@ -106,10 +112,13 @@ struct BoundLinear {
 
 // steps.cc
 std::unique_ptr<Step> make_embed_step(StoredWeight table, const Value& out);
-std::unique_ptr<Step> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps, const Value& out, Isa isa);
+std::unique_ptr<Step> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps, const Value& out,
+                                         Isa isa);
 std::unique_ptr<Step> make_quantise_step(const Value& x, const Value& out, Isa isa);
-std::unique_ptr<Step> make_linear_step(const Value& x, std::vector<BoundLinear> segments, const Value& out, bool accumulate);
-std::unique_ptr<Step> make_rope_step(const Value& x, const Value& out, int64_t heads, const Rope& rope, Isa isa);
+std::unique_ptr<Step> make_linear_step(const Value& x, std::vector<BoundLinear> segments, const Value& out,
+                                       bool accumulate);
+std::unique_ptr<Step> make_rope_step(const Value& x, const Value& out, int64_t heads, const Rope& rope,
+                                     Isa isa);
 std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value& out, Isa isa);
 std::unique_ptr<Step> make_silu_mul_step(const Value& gate, const Value& up, const Value& out, Isa isa);
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out);
@@ -127,7 +136,8 @@ struct AttentionStepArgs {
 Result<std::unique_ptr<Step>> make_attention_step(const AttentionStepArgs& args);
 
 // experts_step.cc. Routes are rows of k Route in the value's bytes.
-std::unique_ptr<Step> make_route_step(const Value& scores, const Value& out, int64_t k, bool normalise, float scale, Isa isa);
+std::unique_ptr<Step> make_route_step(const Value& scores, const Value& out, int64_t k, bool normalise,
+                                      float scale, Isa isa);
 struct ExpertsStepArgs {
   Value x, routes, out;
   int64_t k, experts, inner, max_rows;

@@ -15,7 +15,8 @@ namespace {
 
 class EmbedStep final : public Step {
  public:
-  EmbedStep(StoredWeight table, const Value& out) : table_(std::move(table)), out_(out), cols_(table_.shape.back()) {
+  EmbedStep(StoredWeight table, const Value& out)
+      : table_(std::move(table)), out_(out), cols_(table_.shape.back()) {
     row_bytes_ = row_bytes(table_.scheme, cols_);
     unpacked_floats_ = (row_bytes_ * kTileRows + 3) / 4;
   }
@@ -40,7 +41,12 @@ class EmbedStep final : public Step {
 class RmsNormStep final : public Step {
  public:
   RmsNormStep(const Value& x, std::vector<float> gain, float eps, const Value& out, Isa isa)
-      : x_(x), out_(out), gain_(std::move(gain)), eps_(eps), norm_(find_elementwise_kernels(isa).rms_norm), writer_(out, isa) {}
+      : x_(x),
+        out_(out),
+        gain_(std::move(gain)),
+        eps_(eps),
+        norm_(find_elementwise_kernels(isa).rms_norm),
+        writer_(out, isa) {}
   int64_t scratch_floats() const override { return x_.type.cols; }
   void run(Run& run, int worker) override {
     const int64_t rows = run.rows(x_.type), width = static_cast<int64_t>(gain_.size());
@@ -86,11 +92,20 @@ class LinearStep final : public Step {
     int64_t first_tile = 0, column = 0;
     for (const BoundLinear& s : segments_) {
       const int64_t tiles = tile_count(s.n);
-      const int64_t begin = std::max(mine.begin - first_tile, int64_t{0}), end = std::min(mine.end - first_tile, tiles);
+      const int64_t begin = std::max(mine.begin - first_tile, int64_t{0}),
+                    end = std::min(mine.end - first_tile, tiles);
       if (begin < end && rows > 0)
-        s.kernel(rows)({.weight = s.weight.data, .n = s.n, .k = s.k, .x = x_.data, .t = rows, .y = out_.row(0) + column,
-                        .ldy = out_.ld, .bias = s.bias.empty() ? nullptr : s.bias.data(), .accumulate = accumulate_,
-                        .tile_begin = begin, .tile_end = end});
+        s.kernel(rows)({.weight = s.weight.data,
+                        .n = s.n,
+                        .k = s.k,
+                        .x = x_.data,
+                        .t = rows,
+                        .y = out_.row(0) + column,
+                        .ldy = out_.ld,
+                        .bias = s.bias.empty() ? nullptr : s.bias.data(),
+                        .accumulate = accumulate_,
+                        .tile_begin = begin,
+                        .tile_end = end});
       first_tile += tiles;
       column += s.n;
     }
@@ -120,7 +135,8 @@ class RopeStep final : public Step {
         cosines[i] = static_cast<float>(std::cos(angle) * rope_.scale);
         sines[i] = static_cast<float>(std::sin(angle) * rope_.scale);
       }
-      if (out_.data != x_.data) std::memcpy(out_.row(r), x_.row(r), sizeof(float) * static_cast<size_t>(x_.type.cols));
+      if (out_.data != x_.data)
+        std::memcpy(out_.row(r), x_.row(r), sizeof(float) * static_cast<size_t>(x_.type.cols));
       for (int64_t h = 0; h < heads_; ++h) rotate_(out_.row(r) + h * 2 * half_, cosines, sines, 2 * half_);
     });
   }
@@ -171,7 +187,8 @@ class SelectRowsStep final : public Step {
   SelectRowsStep(const Value& x, const Value& out) : x_(x), out_(out) {}
   void run(Run& run, int worker) override {
     for_rows(run, out_.type, worker, [&](int64_t r) {
-      std::memcpy(out_.row(r), x_.row(run.selected_rows[r]), sizeof(float) * static_cast<size_t>(x_.type.cols));
+      std::memcpy(out_.row(r), x_.row(run.selected_rows[r]),
+                  sizeof(float) * static_cast<size_t>(x_.type.cols));
     });
   }
 
@@ -197,16 +214,19 @@ class CopyStep final : public Step {
 std::unique_ptr<Step> make_embed_step(StoredWeight table, const Value& out) {
   return std::make_unique<EmbedStep>(std::move(table), out);
 }
-std::unique_ptr<Step> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps, const Value& out, Isa isa) {
+std::unique_ptr<Step> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps, const Value& out,
+                                         Isa isa) {
   return std::make_unique<RmsNormStep>(x, std::move(gain), eps, out, isa);
 }
 std::unique_ptr<Step> make_quantise_step(const Value& x, const Value& out, Isa isa) {
   return std::make_unique<QuantiseStep>(x, out, isa);
 }
-std::unique_ptr<Step> make_linear_step(const Value& x, std::vector<BoundLinear> segments, const Value& out, bool accumulate) {
+std::unique_ptr<Step> make_linear_step(const Value& x, std::vector<BoundLinear> segments, const Value& out,
+                                       bool accumulate) {
   return std::make_unique<LinearStep>(x, std::move(segments), out, accumulate);
 }
-std::unique_ptr<Step> make_rope_step(const Value& x, const Value& out, int64_t heads, const Rope& rope, Isa isa) {
+std::unique_ptr<Step> make_rope_step(const Value& x, const Value& out, int64_t heads, const Rope& rope,
+                                     Isa isa) {
   return std::make_unique<RopeStep>(x, out, heads, rope, isa);
 }
 std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value& out, Isa isa) {
@@ -215,7 +235,11 @@ std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value&
 std::unique_ptr<Step> make_silu_mul_step(const Value& gate, const Value& up, const Value& out, Isa isa) {
   return std::make_unique<SiluMulStep>(gate, up, out, isa);
 }
-std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out) { return std::make_unique<SelectRowsStep>(x, out); }
-std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out) { return std::make_unique<CopyStep>(x, out); }
+std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out) {
+  return std::make_unique<SelectRowsStep>(x, out);
+}
+std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out) {
+  return std::make_unique<CopyStep>(x, out);
+}
 
 }  // namespace fettle

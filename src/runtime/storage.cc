@@ -50,7 +50,8 @@ class StoragePlanner {
     storages_[storage].first = std::min(storages_[storage].first, at);
   }
 
-  // A value may be overwritten by its only reader, unless it is a view whose columns somebody else also views.
+  // A value may be overwritten by its only reader, unless it is a view whose columns somebody else also
+  // views.
   bool can_overwrite(ValueId id) const {
     if (uses_[id] != 1) return false;
     const Node& node = graph_.nodes[id];
@@ -59,7 +60,9 @@ class StoragePlanner {
     const int64_t begin = node.integer("begin"), end = begin + node.integer("size");
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const Node& other = graph_.nodes[i];
-      if (static_cast<ValueId>(i) == id || std::find(other.inputs.begin(), other.inputs.end(), parent) == other.inputs.end()) continue;
+      if (static_cast<ValueId>(i) == id ||
+          std::find(other.inputs.begin(), other.inputs.end(), parent) == other.inputs.end())
+        continue;
       if (other.op != Op::kColumns) return false;
       const int64_t other_begin = other.integer("begin"), other_end = other_begin + other.integer("size");
       if (other_begin < end && begin < other_end) return false;
@@ -67,11 +70,14 @@ class StoragePlanner {
     return true;
   }
 
-  // add(a, linear): the linear accumulates into a's storage, if nobody reads a from the linear on but the add.
+  // add(a, linear): the linear accumulates into a's storage, if nobody reads a from the linear on but the
+  // add.
   bool fuse_add(int id) {
     const Node& add = graph_.nodes[id];
     const ValueId a = add.inputs[0], b = add.inputs[1];
-    if (b + 1 != id || graph_.nodes[b].op != Op::kLinear || uses_[b] != 1 || graph_.nodes[a].op == Op::kColumns) return false;
+    if (b + 1 != id || graph_.nodes[b].op != Op::kLinear || uses_[b] != 1 ||
+        graph_.nodes[a].op == Op::kColumns)
+      return false;
     for (int i = b; i < static_cast<int>(graph_.nodes.size()); ++i)
       for (const ValueId input : graph_.nodes[i].inputs)
         if (input == a && i != id) return false;
@@ -103,7 +109,8 @@ class StoragePlanner {
     }
   }
 
-  // Linear scan: a storage takes the smallest slot that is free over its life and large enough, else a new one.
+  // Linear scan: a storage takes the smallest slot that is free over its life and large enough, else a new
+  // one.
   void assign_offsets() {
     struct Slot {
       uint64_t offset, bytes;
@@ -111,14 +118,17 @@ class StoragePlanner {
     };
     std::vector<int> order(storages_.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return storages_[a].first < storages_[b].first; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return storages_[a].first < storages_[b].first; });
     std::vector<Slot> slots;
     plan_.offsets.resize(storages_.size());
     for (const int s : order) {
       const Storage& storage = storages_[s];
       Slot* best = nullptr;
       for (Slot& slot : slots)
-        if (slot.busy_until < storage.first && slot.bytes >= storage.bytes && (!best || slot.bytes < best->bytes)) best = &slot;
+        if (slot.busy_until < storage.first && slot.bytes >= storage.bytes &&
+            (!best || slot.bytes < best->bytes))
+          best = &slot;
       if (!best) {
         const uint64_t bytes = (storage.bytes + 255) / 256 * 256;
         slots.push_back({plan_.arena_bytes, bytes, 0});

@@ -1,5 +1,5 @@
-// Where the executor finds the bytes of a graph's weights. Two stores exist: the mapped artifact (artifact/), and a transient one
-// that evaluates weight expressions over a checkpoint (weights/).
+// Where the executor finds the bytes of a graph's weights. Two stores exist: the mapped artifact (artifact/),
+// and a transient one that evaluates weight expressions over a checkpoint (weights/).
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,9 @@
 
 namespace fettle {
 
-// A matrix [rows, cols] or a stack [n, rows, cols], each member packed as kernels/linear/layout.h says, members one after the
-// other at a distance of `member_bytes`; or a vector [cols] as one canonical row. The bytes live as long as `owner`.
+// A matrix [rows, cols] or a stack [n, rows, cols], each member packed as kernels/linear/layout.h says,
+// members one after the other at a distance of `member_bytes`; or a vector [cols] as one canonical row. The
+// bytes live as long as `owner`.
 struct StoredWeight {
   Scheme scheme = Scheme::kF32;
   Shape shape;

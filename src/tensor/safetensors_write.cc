@@ -12,11 +12,13 @@ Status write_safetensors(const std::string& path, std::span<const TensorToWrite>
   Json header = Json::object();
   uint64_t offset = 0;
   const auto bytes_of = [](const TensorToWrite& t) {
-    return static_cast<uint64_t>(element_count(t.shape).value()) * static_cast<uint64_t>(dtype_bits(t.dtype)) / 8;
+    return static_cast<uint64_t>(element_count(t.shape).value()) *
+           static_cast<uint64_t>(dtype_bits(t.dtype)) / 8;
   };
   for (const TensorToWrite& t : tensors) {
     const uint64_t bytes = bytes_of(t);
-    header[t.name] = {{"dtype", dtype_name(t.dtype)}, {"shape", t.shape}, {"data_offsets", {offset, offset + bytes}}};
+    header[t.name] = {
+        {"dtype", dtype_name(t.dtype)}, {"shape", t.shape}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
   std::string text = dump_json(header, -1);

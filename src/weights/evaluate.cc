@@ -22,8 +22,9 @@ Result<MatrixView> Evaluator::stored(const Expr& expr, int64_t member) const {
   }
   TRY(MatrixView view, checkpoint_.matrix(name, index));
   if (view.scheme != expr.scheme || view.rows != expr.rows() || view.cols != expr.cols())
-    return bad_input("{}: tensor '{}' is {} [{}, {}]; the graph says {} [{}, {}]", checkpoint_.path(), name, scheme_name(view.scheme),
-                     view.rows, view.cols, scheme_name(expr.scheme), expr.rows(), expr.cols());
+    return bad_input("{}: tensor '{}' is {} [{}, {}]; the graph says {} [{}, {}]", checkpoint_.path(), name,
+                     scheme_name(view.scheme), view.rows, view.cols, scheme_name(expr.scheme), expr.rows(),
+                     expr.cols());
   return view;
 }
 
@@ -38,14 +39,17 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
     }
     case ExprKind::kPermuteRows:
       for (int64_t r = 0; r < count; ++r)
-        TRY_STATUS(rows(*expr.args[0], member, permuted_row(begin + r, expr.rows(), expr.heads), 1, out + r * stride));
+        TRY_STATUS(rows(*expr.args[0], member, permuted_row(begin + r, expr.rows(), expr.heads), 1,
+                        out + r * stride));
       return {};
-    case ExprKind::kSliceRows: return rows(*expr.args[0], member, begin + expr.begin, count, out);
+    case ExprKind::kSliceRows:
+      return rows(*expr.args[0], member, begin + expr.begin, count, out);
     case ExprKind::kConcat: {
       int64_t first = 0;
       for (const ExprPtr& part : expr.args) {
         const int64_t from = std::max(begin, first), to = std::min(begin + count, first + part->rows());
-        if (from < to) TRY_STATUS(rows(*part, member, from - first, to - from, out + (from - begin) * stride));
+        if (from < to)
+          TRY_STATUS(rows(*part, member, from - first, to - from, out + (from - begin) * stride));
         first += part->rows();
       }
       return {};
@@ -56,12 +60,14 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
       for (int64_t r = 0; r < count; ++r) {
         TRY_STATUS(rows_f32(*expr.args[0], member, begin + r, 1, row.data()));
         auto encoded = encode_row(expr.scheme, method, row.data(), nullptr, expr.cols(), out + r * stride);
-        if (!encoded.ok()) return std::move(encoded).error().context(fmt::format("{}, row {}", expr_text(expr), begin + r));
+        if (!encoded.ok())
+          return std::move(encoded).error().context(fmt::format("{}, row {}", expr_text(expr), begin + r));
       }
       return {};
     }
     case ExprKind::kScaleRows:
-    case ExprKind::kScaleCols: return rows_f32(expr, member, begin, count, reinterpret_cast<float*>(out));
+    case ExprKind::kScaleCols:
+      return rows_f32(expr, member, begin, count, reinterpret_cast<float*>(out));
   }
   return {};
 }
@@ -74,9 +80,11 @@ Status Evaluator::rows_f32(const Expr& expr, int64_t member, int64_t begin, int6
     const std::vector<float> vector = view.decode();
     const bool by_row = expr.kind == ExprKind::kScaleRows;
     if (static_cast<int64_t>(vector.size()) != (by_row ? expr.rows() : expr.cols()))
-      return bad_input("vector '{}' has {} elements; it scales a matrix {}", expr.name, vector.size(), shape_text(expr.shape));
+      return bad_input("vector '{}' has {} elements; it scales a matrix {}", expr.name, vector.size(),
+                       shape_text(expr.shape));
     for (int64_t r = 0; r < count; ++r)
-      for (int64_t c = 0; c < expr.cols(); ++c) out[r * expr.cols() + c] *= vector[static_cast<size_t>(by_row ? begin + r : c)];
+      for (int64_t c = 0; c < expr.cols(); ++c)
+        out[r * expr.cols() + c] *= vector[static_cast<size_t>(by_row ? begin + r : c)];
     return {};
   }
   std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(expr.scheme, expr.cols())));
@@ -99,7 +107,8 @@ StoredSize stored_size(Scheme scheme, const Shape& shape) {
   return {member, member * (shape.size() == 3 ? shape[0] : 1)};
 }
 
-Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32, ThreadPool& pool, std::byte* out) {
+Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32,
+                   ThreadPool& pool, std::byte* out) {
   const Scheme scheme = as_f32 ? Scheme::kF32 : expr.scheme;
   const int64_t stride = row_bytes(scheme, expr.cols());
   const auto evaluate = [&](int64_t begin, int64_t count, std::byte* to) {
@@ -128,12 +137,14 @@ Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member,
   return failed;
 }
 
-Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, ThreadPool& pool) {
+Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32,
+                                     ThreadPool& pool) {
   StoredWeight stored{as_f32 ? Scheme::kF32 : expr.scheme, expr.shape, nullptr, 0, nullptr};
   const StoredSize size = stored_size(stored.scheme, expr.shape);
   TRY(HugeBuffer buffer, HugeBuffer::allocate(static_cast<uint64_t>(size.total_bytes)));
   for (int64_t member = 0; member < expr.stack(); ++member)
-    TRY_STATUS(pack_member(evaluator, expr, member, as_f32, pool, buffer.data() + member * size.member_bytes));
+    TRY_STATUS(
+        pack_member(evaluator, expr, member, as_f32, pool, buffer.data() + member * size.member_bytes));
   stored.data = buffer.data();
   stored.member_bytes = size.member_bytes;
   stored.owner = std::make_shared<const HugeBuffer>(std::move(buffer));

@@ -1,5 +1,6 @@
-// The one evaluator of weight expressions: turns an expression into bytes, a few rows at a time, so that memory is bounded by a
-// tile whatever the size of the matrix. Packer, exporter, calibration and tests all read weights through it.
+// The one evaluator of weight expressions: turns an expression into bytes, a few rows at a time, so that
+// memory is bounded by a tile whatever the size of the matrix. Packer, exporter, calibration and tests all
+// read weights through it.
 #pragma once
 
 #include <cstddef>
@@ -29,18 +30,21 @@ class Evaluator {
   const Checkpoint& checkpoint_;
 };
 
-// Bytes of a weight as stored by an artifact or a transient store: packed tiles, or one canonical row for a vector.
+// Bytes of a weight as stored by an artifact or a transient store: packed tiles, or one canonical row for a
+// vector.
 struct StoredSize {
   int64_t member_bytes = 0, total_bytes = 0;
 };
 StoredSize stored_size(Scheme scheme, const Shape& shape);
 
-// Evaluates and packs one member of a weight into out[stored_size().member_bytes], tiles shared out over the pool. as_f32: in
-// fp32 whatever its scheme. The same bytes for any number of threads.
-Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32, ThreadPool& pool, std::byte* out);
+// Evaluates and packs one member of a weight into out[stored_size().member_bytes], tiles shared out over the
+// pool. as_f32: in fp32 whatever its scheme. The same bytes for any number of threads.
+Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32,
+                   ThreadPool& pool, std::byte* out);
 
 // A whole weight in memory of its own.
-Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32, ThreadPool& pool);
+Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32,
+                                     ThreadPool& pool);
 
 // A store over a checkpoint: evaluates on first use and keeps the result until released.
 class TransientStore final : public WeightStore {

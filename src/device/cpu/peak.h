@@ -7,7 +7,8 @@
 
 namespace fettle {
 
-// Each runs `rounds` rounds on the calling thread and returns the operations done (two a multiply-add). Null: not available.
+// Each runs `rounds` rounds on the calling thread and returns the operations done (two a multiply-add). Null:
+// not available.
 struct PeakLoops {
   int64_t (*int8)(int64_t rounds) = nullptr;
   int64_t (*bf16)(int64_t rounds) = nullptr;

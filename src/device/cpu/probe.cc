@@ -35,7 +35,8 @@ double typical(std::vector<double> rates) {
 std::string cpu_field(const std::string& name) {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line) && !line.empty();)
-    if (line.rfind(name, 0) == 0 && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+    if (line.rfind(name, 0) == 0 && line.find(": ") != std::string::npos)
+      return line.substr(line.find(": ") + 2);
   return "";
 }
 
@@ -79,7 +80,8 @@ CpuProbe probe_cpu(ThreadPool& pool, Isa isa) {
   probe.l2_bytes = std::max(0L, sysconf(_SC_LEVEL2_CACHE_SIZE));
   probe.l3_bytes = std::max(0L, sysconf(_SC_LEVEL3_CACHE_SIZE));
 
-  const uint64_t bytes = std::min<uint64_t>(uint64_t{512} << 20, static_cast<uint64_t>(probe.memory_bytes) / 8);
+  const uint64_t bytes =
+      std::min<uint64_t>(uint64_t{512} << 20, static_cast<uint64_t>(probe.memory_bytes) / 8);
   auto buffer = HugeBuffer::allocate(bytes);
   const PeakLoops loops = peak_loops(isa);
   std::vector<double> all, one, int8, bf16, f32;
@@ -113,8 +115,17 @@ KernelRate measure_kernel(const LinearKernel& kernel, ThreadPool& pool, int64_t 
     return seconds([&] {
       pool.run([&](int worker) {
         const Slice tiles = slice_of(tile_count(n), worker, pool.size());
-        kernel.run({.weight = weight->data(), .n = n, .k = k, .x = x->data(), .t = t, .y = reinterpret_cast<float*>(y->data()),
-                    .ldy = n, .bias = nullptr, .accumulate = false, .tile_begin = tiles.begin, .tile_end = tiles.end});
+        kernel.run({.weight = weight->data(),
+                    .n = n,
+                    .k = k,
+                    .x = x->data(),
+                    .t = t,
+                    .y = reinterpret_cast<float*>(y->data()),
+                    .ldy = n,
+                    .bias = nullptr,
+                    .accumulate = false,
+                    .tile_begin = tiles.begin,
+                    .tile_end = tiles.end});
       });
     });
   };

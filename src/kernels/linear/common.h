@@ -39,6 +39,14 @@ constexpr int64_t kTokenBytes = 768 << 10;
 // Where block b of `blocks` begins among `count` tokens, as evenly as can be: 16 in 3 blocks are 5, 5, 6.
 FETTLE_INLINE int64_t block_begin(int64_t count, int64_t b, int64_t blocks) { return count * b / blocks; }
 
+// How far apart, in tokens, to keep the groups of `count` gathered tokens. A block of tokens reads a line or two of every group
+// of a panel; multiples of 2 KiB apart, those would all fall into the same few sets of L1.
+FETTLE_INLINE int64_t group_stride(int64_t count, int64_t token_bytes) {
+  int64_t stride = count;
+  while (stride * token_bytes > 2048 && (stride * token_bytes + 256) % 2048 < 512) ++stride;
+  return stride;
+}
+
 // With many tokens y is larger than L2, and a tile touches one line of each row: ask for them while the last
 // panel is multiplied.
 FETTLE_INLINE void prefetch_output(const LinearArgs& args, int64_t tile, int64_t tiles, int64_t first,

@@ -30,15 +30,15 @@ FETTLE_INLINE int32_t sum_of_16(const int8_t* codes) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
 
-// tokens[g * count + t], t < count: tokens first.. of x.
+// tokens[g * stride + t], t < count: tokens first.. of x.
 template <class F>
-void gather(const Q8View& x, int64_t groups, int64_t first, int64_t count, Token* tokens) {
+void gather(const Q8View& x, int64_t groups, int64_t first, int64_t count, int64_t stride, Token* tokens) {
   for (int64_t t = 0; t < count; ++t) {
     const int8_t* codes = x.codes + (first + t) * x.k_padded;
     const float* scales = x.scales + (first + t) * x.groups;
     const int32_t* sums = x.sums + (first + t) * x.groups;
     for (int64_t g = 0; g < groups; ++g) {
-      Token& token = tokens[g * count + t];
+      Token& token = tokens[g * stride + t];
       __builtin_memcpy(token.code, codes + g * 32, 32);
       token.scale = scales[g];
       int32_t parts[2] = {sums[g], 0};

@@ -18,8 +18,9 @@ struct Exact {
   explicit Exact(const std::string& path, int threads = 1, Isa isa = detect_isa())
       : checkpoint(must(Checkpoint::open(path))), built(must(build_graph(checkpoint))), pool(2) {
     auto store = std::make_shared<TransientStore>(built.graph, checkpoint, true, pool);
-    executor = must(Executor::create({built.graph, Plan{}, store},
-                                     {.threads = threads, .isa = isa, .max_tokens = 256, .max_logit_rows = 256, .cache_tokens = 1024}));
+    executor = must(Executor::create(
+        {built.graph, Plan{}, store},
+        {.threads = threads, .isa = isa, .max_tokens = 256, .max_logit_rows = 256, .cache_tokens = 1024}));
   }
 
   std::vector<float> logits(const std::vector<int32_t>& ids, int64_t chunk) {
@@ -46,7 +47,9 @@ double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {
 
 void expect_same_argmax(const std::vector<float>& a, const std::vector<float>& b, int64_t vocab) {
   for (size_t row = 0; row + vocab <= a.size(); row += vocab) {
-    const auto top = [&](const std::vector<float>& x) { return std::max_element(x.begin() + row, x.begin() + row + vocab) - x.begin(); };
+    const auto top = [&](const std::vector<float>& x) {
+      return std::max_element(x.begin() + row, x.begin() + row + vocab) - x.begin();
+    };
     EXPECT_EQ(top(a), top(b)) << "row " << row / vocab;
   }
 }
@@ -77,7 +80,8 @@ TEST_P(Parity, LogitsAgreeWithTheReference) {
     const auto whole = model.logits(ids, 256);
     EXPECT_LT(relative_l2(whole, expected), 1e-4) << key;
     expect_same_argmax(whole, expected, vocab);
-    for (const int64_t chunk : {1, 5}) EXPECT_EQ(whole, model.logits(ids, chunk)) << key << " chunk " << chunk;
+    for (const int64_t chunk : {1, 5})
+      EXPECT_EQ(whole, model.logits(ids, chunk)) << key << " chunk " << chunk;
   }
   EXPECT_GE(tried, 2);
 }
@@ -89,7 +93,9 @@ TEST_P(Parity, TheInterpreterAgrees) {
   const Reference reference(folder + "/reference.safetensors");
   const auto ids = reference.ids(short_case(reference, c.prefix) + "/input_ids");
   const Evaluator evaluator(model.checkpoint);
-  const auto decoded = [&](const std::string& name, int64_t member) { return evaluator.decode(*model.built.graph.find_weight(name)->expr, member); };
+  const auto decoded = [&](const std::string& name, int64_t member) {
+    return evaluator.decode(*model.built.graph.find_weight(name)->expr, member);
+  };
   const auto values = must(interpret(model.built.graph, decoded, ids));
   EXPECT_LT(relative_l2(values.back(), reference.floats(short_case(reference, c.prefix) + "/logits")), 1e-5);
 }
@@ -106,20 +112,23 @@ TEST_P(Parity, ThreadsAndInstructionSetsDoNotMatter) {
   EXPECT_LT(relative_l2(Exact(path, 1, Isa::kAvx2).logits(ids, 256), one), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Fixtures, Parity,
-    testing::Values(Case{"llama-gqa-llama3rope", "", "cases"}, Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
-                    Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"}, Case{"qwen2-tied", "", "cases"},
-                    Case{"qwen2-tied", "model-f32.gguf", "cases"}, Case{"qwen2-untied-sharded", "", "cases"},
-                    Case{"qwen2-gguf-f16", "model-f16-bf16.gguf", "cases"},
-                    Case{"qwen2-gguf-kquant", "model-q4_k-q6_k.gguf", "cases"}, Case{"qwen3-dense", "", "cases"},
-                    Case{"qwen3_moe", "", "cases"}),
-    [](const auto& info) {
-      std::string name = info.param.folder + (info.param.file.empty() ? "" : "_" + info.param.file);
-      for (char& ch : name)
-        if (!isalnum(static_cast<unsigned char>(ch))) ch = '_';
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Fixtures, Parity,
+                         testing::Values(Case{"llama-gqa-llama3rope", "", "cases"},
+                                         Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
+                                         Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"},
+                                         Case{"qwen2-tied", "", "cases"},
+                                         Case{"qwen2-tied", "model-f32.gguf", "cases"},
+                                         Case{"qwen2-untied-sharded", "", "cases"},
+                                         Case{"qwen2-gguf-f16", "model-f16-bf16.gguf", "cases"},
+                                         Case{"qwen2-gguf-kquant", "model-q4_k-q6_k.gguf", "cases"},
+                                         Case{"qwen3-dense", "", "cases"}, Case{"qwen3_moe", "", "cases"}),
+                         [](const auto& info) {
+                           std::string name =
+                               info.param.folder + (info.param.file.empty() ? "" : "_" + info.param.file);
+                           for (char& ch : name)
+                             if (!isalnum(static_cast<unsigned char>(ch))) ch = '_';
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace fettle

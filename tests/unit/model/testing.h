@@ -18,7 +18,9 @@
 
 namespace fettle {
 
-inline std::string fixture(const std::string& name) { return std::string(FETTLE_TEST_DATA) + "/fixtures/" + name; }
+inline std::string fixture(const std::string& name) {
+  return std::string(FETTLE_TEST_DATA) + "/fixtures/" + name;
+}
 
 template <typename T>
 T must(Result<T> result) {

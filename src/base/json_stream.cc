@@ -1,11 +1,11 @@
-#include "checkpoint/json_stream.h"
+#include "base/json_stream.h"
 
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_set>
 #include <vector>
 
-#include "checkpoint/show_name.h"
+#include "base/show_name.h"
 
 namespace fettle {
 

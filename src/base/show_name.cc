@@ -1,4 +1,4 @@
-#include "checkpoint/show_name.h"
+#include "base/show_name.h"
 
 #include <fmt/core.h>
 
