@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/huge_buffer.h"
 #include "graph/text.h"
 #include "kernels/linear/layout.h"
 

@@ -50,7 +50,7 @@ void avx512(const LinearArgs& args) {
   if constexpr (kActivation == Activation::kQ8T)
     run_i8c(args);
   else if constexpr (kActivation == Activation::kQ8G32)
-    run_q8g32<Decoder<kScheme>>(kScheme, args);
+    run_q8g32<Decoder<kScheme>>(args);
   else
     run_float_pair<kScheme, kActivation>(args);
 }

@@ -41,7 +41,7 @@ void avx512_vnni(const LinearArgs& args) {
   if constexpr (kActivation == Activation::kQ8T)
     run_i8c(args);
   else
-    run_q8g32<Decoder<kScheme>>(kScheme, args);
+    run_q8g32<Decoder<kScheme>>(args);
 }
 
 #define FETTLE_AVX512_VNNI(scheme, activation, name) \

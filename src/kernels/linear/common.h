@@ -47,6 +47,21 @@ FETTLE_INLINE int64_t group_stride(int64_t count, int64_t token_bytes) {
   return stride;
 }
 
+// In how many parts of at most kTokenBytes, but of some blocks at least, to gather t tokens.
+template <class T>
+FETTLE_INLINE int64_t chunk_count(int64_t t, int64_t groups) {
+  const int64_t fitting = kTokenBytes / (groups * static_cast<int64_t>(sizeof(T)));
+  const int64_t limit = fitting > 8 * kBlockTokens ? fitting : 8 * kBlockTokens;
+  return (t + limit - 1) / limit;
+}
+
+// Tokens first..first + count of x, gathered: group g of token first + t is at[g * stride + t].
+template <class T>
+struct Gathered {
+  T* at;
+  int64_t stride, first, count;
+};
+
 // With many tokens y is larger than L2, and a tile touches one line of each row: ask for them while the last
 // panel is multiplied.
 FETTLE_INLINE void prefetch_output(const LinearArgs& args, int64_t tile, int64_t tiles, int64_t first,

@@ -58,6 +58,7 @@ FETTLE_INLINE void fifth_bits(const std::byte* p, Ints code[8]) {
 
 template <>
 struct Decoder<Scheme::kQ4_0> : Form<8> {
+  static constexpr Scheme kScheme = Scheme::kQ4_0;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 18;
     out.scale[0] = load_halves(p);
@@ -70,6 +71,7 @@ struct Decoder<Scheme::kI4G32> : Decoder<Scheme::kQ4_0> {};
 
 template <>
 struct Decoder<Scheme::kQ4_1> : Form<0, 1, 1> {
+  static constexpr Scheme kScheme = Scheme::kQ4_1;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 20;
     out.scale[0] = load_halves(p);
@@ -80,6 +82,7 @@ struct Decoder<Scheme::kQ4_1> : Form<0, 1, 1> {
 
 template <>
 struct Decoder<Scheme::kQ5_0> : Form<16> {
+  static constexpr Scheme kScheme = Scheme::kQ5_0;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 22;
     out.scale[0] = load_halves(p);
@@ -90,6 +93,7 @@ struct Decoder<Scheme::kQ5_0> : Form<16> {
 
 template <>
 struct Decoder<Scheme::kQ5_1> : Form<0, 1, 1> {
+  static constexpr Scheme kScheme = Scheme::kQ5_1;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 24;
     out.scale[0] = load_halves(p);
@@ -101,6 +105,7 @@ struct Decoder<Scheme::kQ5_1> : Form<0, 1, 1> {
 
 template <>
 struct Decoder<Scheme::kQ8_0> : Form<128, 1, 0, true> {
+  static constexpr Scheme kScheme = Scheme::kQ8_0;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 34;
     out.scale[0] = load_halves(p);
@@ -111,6 +116,7 @@ struct Decoder<Scheme::kQ8_0> : Form<128, 1, 0, true> {
 
 template <>
 struct Decoder<Scheme::kIQ4_NL> : Form<128, 1, 0, true> {
+  static constexpr Scheme kScheme = Scheme::kIQ4_NL;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 18;
     const Ints table = bit_xor(table16(kIq4Values), splat(0x80808080));
@@ -122,6 +128,7 @@ struct Decoder<Scheme::kIQ4_NL> : Form<128, 1, 0, true> {
 
 template <>
 struct Decoder<Scheme::kMXFP4> : Form<12> {
+  static constexpr Scheme kScheme = Scheme::kMXFP4;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 17;
     const Ints table = add_bytes(table16(kE2m1Doubled), splat(0x0c0c0c0c));
@@ -139,6 +146,7 @@ struct Decoder<Scheme::kMXFP4> : Form<12> {
 // The zero point varies by row; (q + 15 - z) is unsigned with the same zero, 15, everywhere.
 template <>
 struct Decoder<Scheme::kI4G32Z> : Form<15> {
+  static constexpr Scheme kScheme = Scheme::kI4G32Z;
   FETTLE_INLINE static void decode(const std::byte* tile, int64_t g, Decoded& out) {
     const std::byte* p = tile + g * 16 * 19;
     const Ints z = bit_and(load_bytes(p + 16 * 2), splat(15));
@@ -183,6 +191,7 @@ FETTLE_INLINE Floats minus_halves(const std::byte* p) {
 // Codes 0..3 times sub-scales 0..15 stay below 46.
 template <>
 struct Decoder<Scheme::kQ2_K> : Form<0, 1, 2>, SuperBlocks<Decoder<Scheme::kQ2_K>, 84> {
+  static constexpr Scheme kScheme = Scheme::kQ2_K;
   template <int kPart, int kHalf>
   FETTLE_INLINE static void half(const std::byte* p, Decoded& out) {
     constexpr int kShift = 16 * (kPart % 2) + 8 * kHalf;
@@ -207,6 +216,7 @@ struct Decoder<Scheme::kQ2_K> : Form<0, 1, 2>, SuperBlocks<Decoder<Scheme::kQ2_K
 // byte.
 template <>
 struct Decoder<Scheme::kQ3_K> : Form<124, 1, 0, true>, SuperBlocks<Decoder<Scheme::kQ3_K>, 110> {
+  static constexpr Scheme kScheme = Scheme::kQ3_K;
   template <int kIndex>
   FETTLE_INLINE static Ints sub_scale(const std::byte* p) {
     const Ints low = field<8 * (kIndex % 4) + 4 * (kIndex / 8)>(load_ints(p + 64 * (kIndex % 8 / 4)), 15);
@@ -254,6 +264,7 @@ FETTLE_INLINE void scale_min(const std::byte* p, Decoded& out) {
 
 template <>
 struct Decoder<Scheme::kQ4_K> : Form<0, 1, 1>, SuperBlocks<Decoder<Scheme::kQ4_K>, 144> {
+  static constexpr Scheme kScheme = Scheme::kQ4_K;
   template <int kPart>
   FETTLE_INLINE static void part(const std::byte* p, Decoded& out) {
     scale_min<kPart>(p, out);
@@ -264,6 +275,7 @@ struct Decoder<Scheme::kQ4_K> : Form<0, 1, 1>, SuperBlocks<Decoder<Scheme::kQ4_K
 
 template <>
 struct Decoder<Scheme::kQ5_K> : Form<0, 1, 1>, SuperBlocks<Decoder<Scheme::kQ5_K>, 176> {
+  static constexpr Scheme kScheme = Scheme::kQ5_K;
   template <int kPart>
   FETTLE_INLINE static void part(const std::byte* p, Decoded& out) {
     scale_min<kPart>(p, out);
@@ -278,6 +290,7 @@ struct Decoder<Scheme::kQ5_K> : Form<0, 1, 1>, SuperBlocks<Decoder<Scheme::kQ5_K
 
 template <>
 struct Decoder<Scheme::kQ6_K> : Form<32, 2>, SuperBlocks<Decoder<Scheme::kQ6_K>, 210> {
+  static constexpr Scheme kScheme = Scheme::kQ6_K;
   template <int kPart>
   FETTLE_INLINE static void part(const std::byte* p, Decoded& out) {
     constexpr int kHalfBlock = kPart / 4, kPlane = kPart % 4, kShift = 24 - 16 * (kPart % 2);

@@ -45,55 +45,52 @@ void i8c_dispatch(int64_t tokens, const std::byte* codes, int64_t tile_bytes, in
 }
 
 template <int kTiles>
-void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, int64_t first, int64_t count,
-               const Codes* x, std::byte* sums) {
+void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, const Gathered<Codes>& x, std::byte* sums) {
   const int64_t tile_bytes = packed_tile_bytes(Scheme::kI8C, args.k), groups = (args.k + 31) / 32;
-  const int64_t blocks = (count + kBlockTokens - 1) / kBlockTokens;
+  const int64_t blocks = (x.count + kBlockTokens - 1) / kBlockTokens;
   const std::byte* weight = args.weight + tile * tile_bytes;
-  for (int64_t t = 0; t < count; ++t)
+  for (int64_t t = 0; t < x.count; ++t)
     for (int m = 0; m < kTiles; ++m)
-      store_ints(sums + (t * kTiles + m) * 64, splat(static_cast<uint32_t>(view.sums[first + t]) * -128u));
+      store_ints(sums + (t * kTiles + m) * 64, splat(static_cast<uint32_t>(view.sums[x.first + t]) * -128u));
 
   for (int64_t g = 0; g < groups; g += kPanelGroups) {
     const int64_t end = g + kPanelGroups < groups ? g + kPanelGroups : groups;
     for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t t = block_begin(count, b, blocks), tokens = block_begin(count, b + 1, blocks) - t;
-      if (end == groups) prefetch_output(args, tile, kTiles, first + t, tokens);
-      i8c_dispatch<kTiles>(tokens, weight + kI8cHeader + g * kI8cGroup, tile_bytes, end - g,
-                           x + g * count + t, count, sums + t * kTiles * 64);
+      const int64_t t = block_begin(x.count, b, blocks), tokens = block_begin(x.count, b + 1, blocks) - t;
+      if (end == groups) prefetch_output(args, tile, kTiles, x.first + t, tokens);
+      i8c_dispatch<kTiles>(tokens, weight + kI8cHeader + g * kI8cGroup, tile_bytes, end - g, x.at + g * x.stride + t,
+                           x.stride, sums + t * kTiles * 64);
     }
   }
-  for (int64_t t = 0; t < count; ++t)
+  for (int64_t t = 0; t < x.count; ++t)
     for (int m = 0; m < kTiles; ++m) {
       const Floats scale = as_floats(load_ints(weight + m * tile_bytes));
       const Floats sum = to_floats(load_ints(sums + (t * kTiles + m) * 64));
-      store_output(args, tile + m, first + t,
-                   fma(sum, multiply(scale, splat_float(view.scales + first + t)), zero_floats()));
+      store_output(args, tile + m, x.first + t,
+                   fma(sum, multiply(scale, splat_float(view.scales + x.first + t)), zero_floats()));
     }
 }
 
 void run_i8c(const LinearArgs& args) {
   if (args.t <= 0 || args.tile_begin >= args.tile_end) return;
   const Q8View view = q8t_view(const_cast<std::byte*>(args.x), args.t, args.k);
-  const int64_t groups = (args.k + 31) / 32;
-  const int64_t fitting = kTokenBytes / (groups * static_cast<int64_t>(sizeof(Codes)));
-  const int64_t limit = fitting > 8 * kBlockTokens ? fitting : 8 * kBlockTokens;
-  const int64_t chunks = (args.t + limit - 1) / limit, most = (args.t + chunks - 1) / chunks;
+  const int64_t groups = (args.k + 31) / 32, chunks = chunk_count<Codes>(args.t, groups);
+  const int64_t most = (args.t + chunks - 1) / chunks, stride = group_stride(most, sizeof(Codes));
 
-  Carver carver(thread_scratch(Carver::bytes_of<Codes>(most * groups) +
+  Carver carver(thread_scratch(Carver::bytes_of<Codes>(stride * groups) +
                                Carver::bytes_of<float>(most * kI8cTiles * kTileRows)));
-  Codes* x = carver.take<Codes>(most * groups);
+  Codes* codes = carver.take<Codes>(stride * groups);
   std::byte* sums = carver.take<std::byte>(most * kI8cTiles * 64);
 
   for (int64_t c = 0; c < chunks; ++c) {
-    const int64_t first = block_begin(args.t, c, chunks), count = block_begin(args.t, c + 1, chunks) - first;
-    for (int64_t t = 0; t < count; ++t)
+    const int64_t first = block_begin(args.t, c, chunks);
+    const Gathered<Codes> x{codes, stride, first, block_begin(args.t, c + 1, chunks) - first};
+    for (int64_t t = 0; t < x.count; ++t)
       for (int64_t g = 0; g < groups; ++g)
-        __builtin_memcpy(x[g * count + t].code, view.codes + (first + t) * view.k_padded + g * 32, 32);
+        __builtin_memcpy(codes[g * stride + t].code, view.codes + (first + t) * view.k_padded + g * 32, 32);
     int64_t tile = args.tile_begin;
-    for (; tile + kI8cTiles <= args.tile_end; tile += kI8cTiles)
-      i8c_tiles<kI8cTiles>(args, view, tile, first, count, x, sums);
-    for (; tile < args.tile_end; ++tile) i8c_tiles<1>(args, view, tile, first, count, x, sums);
+    for (; tile + kI8cTiles <= args.tile_end; tile += kI8cTiles) i8c_tiles<kI8cTiles>(args, view, tile, x, sums);
+    for (; tile < args.tile_end; ++tile) i8c_tiles<1>(args, view, tile, x, sums);
   }
 }
 

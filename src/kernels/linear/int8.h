@@ -30,15 +30,14 @@ FETTLE_INLINE int32_t sum_of_16(const int8_t* codes) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
 
-// tokens[g * stride + t], t < count: tokens first.. of x.
 template <class F>
-void gather(const Q8View& x, int64_t groups, int64_t first, int64_t count, int64_t stride, Token* tokens) {
-  for (int64_t t = 0; t < count; ++t) {
-    const int8_t* codes = x.codes + (first + t) * x.k_padded;
-    const float* scales = x.scales + (first + t) * x.groups;
-    const int32_t* sums = x.sums + (first + t) * x.groups;
+void gather(const Q8View& x, int64_t groups, const Gathered<Token>& out) {
+  for (int64_t t = 0; t < out.count; ++t) {
+    const int8_t* codes = x.codes + (out.first + t) * x.k_padded;
+    const float* scales = x.scales + (out.first + t) * x.groups;
+    const int32_t* sums = x.sums + (out.first + t) * x.groups;
     for (int64_t g = 0; g < groups; ++g) {
-      Token& token = tokens[g * stride + t];
+      Token& token = out.at[g * out.stride + t];
       __builtin_memcpy(token.code, codes + g * 32, 32);
       token.scale = scales[g];
       int32_t parts[2] = {sums[g], 0};
@@ -85,25 +84,27 @@ struct PanelSource {
   FETTLE_INLINE Floats at(int vector) const { return as_floats(load_ints(group + 64 * vector)); }
 };
 
+struct PackedTiles {
+  const std::byte* begin;
+  int64_t tile_bytes, group_bytes;
+};
+
 template <class D, int kTiles>
-__attribute__((noinline)) void expand(const std::byte* tile, int64_t tile_bytes, int64_t group_bytes,
-                                      int64_t g_begin, int64_t g_end, std::byte* panel) {
+__attribute__((noinline)) void expand(const PackedTiles& tiles, int64_t g_begin, int64_t g_end, std::byte* panel) {
   Decoded group;
   for (int64_t g = g_begin; g < g_end; ++g, panel += PanelSource<D, kTiles>::kGroupBytes)
     for (int m = 0; m < kTiles; ++m) {
-      // The next panel, of these tiles or of those that follow: it arrives in L2 while this one is
-      // multiplied.
-      int64_t next = (g + kPanelGroups) * group_bytes;
-      if (next >= tile_bytes) next += (kTiles - 1) * tile_bytes;
-      for (int64_t i = 0; i < group_bytes; i += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(tile + m * tile_bytes + next + i), _MM_HINT_T1);
-      D::decode(tile + m * tile_bytes, g, group);
+      // The next panel, of these tiles or of those that follow: it arrives in L2 while this one is multiplied.
+      const std::byte* tile = tiles.begin + m * tiles.tile_bytes;
+      int64_t next = (g + kPanelGroups) * tiles.group_bytes;
+      if (next >= tiles.tile_bytes) next += (kTiles - 1) * tiles.tile_bytes;
+      for (int64_t i = 0; i < tiles.group_bytes; i += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(tile + next + i), _MM_HINT_T1);
+      D::decode(tile, g, group);
       std::byte* out = panel + 64 * m;
       FETTLE_UNROLL for (int q = 0; q < 8; ++q, out += 64 * kTiles) store_ints(out, group.code[q]);
-      FETTLE_UNROLL for (int h = 0; h < D::kHalves; ++h, out += 64 * kTiles)
-          store_ints(out, as_ints(group.scale[h]));
-      FETTLE_UNROLL for (int h = 0; h < D::kMins; ++h, out += 64 * kTiles)
-          store_ints(out, as_ints(group.min[h]));
+      FETTLE_UNROLL for (int h = 0; h < D::kHalves; ++h, out += 64 * kTiles) store_ints(out, as_ints(group.scale[h]));
+      FETTLE_UNROLL for (int h = 0; h < D::kMins; ++h, out += 64 * kTiles) store_ints(out, as_ints(group.min[h]));
     }
 }
 
@@ -144,19 +145,18 @@ FETTLE_INLINE void accumulate(Source source, int64_t groups, const Token* x, int
 }
 
 template <class D, int kTokens>
-__attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile, int64_t tile_bytes,
-                                           int64_t first, const Token* x, int64_t x_stride) {
+__attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile, const Gathered<Token>& x) {
   alignas(64) float totals[kTokens * kTileRows] = {};
-  const DirectSource<D> source{args.weight + tile * tile_bytes, tile_bytes / (args.k / 32), {}};
-  accumulate<D, 1, kTokens>(source, args.k / 32, x, x_stride, totals);
-  for (int j = 0; j < kTokens; ++j) store_output(args, tile, first + j, load_floats(totals + j * kTileRows));
+  const int64_t groups = args.k / 32, tile_bytes = packed_tile_bytes(D::kScheme, args.k);
+  const DirectSource<D> source{args.weight + tile * tile_bytes, tile_bytes / groups, {}};
+  accumulate<D, 1, kTokens>(source, groups, x.at, x.stride, totals);
+  for (int j = 0; j < kTokens; ++j) store_output(args, tile, x.first + j, load_floats(totals + j * kTileRows));
 }
 
 template <class D, int kTokens = kDirectTokens>
-void direct(int64_t tokens, const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first,
-            const Token* x, int64_t x_stride) {
-  if (tokens == kTokens) return direct_tile<D, kTokens>(args, tile, tile_bytes, first, x, x_stride);
-  if constexpr (kTokens > 1) direct<D, kTokens - 1>(tokens, args, tile, tile_bytes, first, x, x_stride);
+void direct(const LinearArgs& args, int64_t tile, const Gathered<Token>& x) {
+  if (x.count == kTokens) return direct_tile<D, kTokens>(args, tile, x);
+  if constexpr (kTokens > 1) direct<D, kTokens - 1>(args, tile, x);
 }
 
 template <class F, int kTiles, int kTokens>
@@ -178,54 +178,52 @@ template <class D>
 using FormOf = Form<(D::kZero != 0 ? 1 : 0), D::kHalves, D::kMins, D::kWide>;
 
 template <class D, int kTiles>
-void panels(const LinearArgs& args, int64_t tile, int64_t tile_bytes, int64_t first, int64_t count,
-            const Token* x, float* totals, std::byte* panel) {
-  const int64_t groups = args.k / 32, blocks = (count + kBlockTokens - 1) / kBlockTokens;
-  __builtin_memset(totals, 0, static_cast<size_t>(count * kTiles * kTileRows) * sizeof(float));
+void panels(const LinearArgs& args, int64_t tile, const Gathered<Token>& x, float* totals, std::byte* panel) {
+  const int64_t groups = args.k / 32, blocks = (x.count + kBlockTokens - 1) / kBlockTokens;
+  const int64_t tile_bytes = packed_tile_bytes(D::kScheme, args.k);
+  const PackedTiles tiles{args.weight + tile * tile_bytes, tile_bytes, tile_bytes / groups};
+  __builtin_memset(totals, 0, static_cast<size_t>(x.count * kTiles * kTileRows) * sizeof(float));
   for (int64_t g = 0; g < groups; g += kPanelGroups) {
     const int64_t end = g + kPanelGroups < groups ? g + kPanelGroups : groups;
-    expand<D, kTiles>(args.weight + tile * tile_bytes, tile_bytes, tile_bytes / groups, g, end, panel);
+    expand<D, kTiles>(tiles, g, end, panel);
     for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t t = block_begin(count, b, blocks), tokens = block_begin(count, b + 1, blocks) - t;
-      if (end == groups) prefetch_output(args, tile, kTiles, first + t, tokens);
-      panel_dispatch<FormOf<D>, kTiles>(tokens, panel, end - g, x + g * count + t, count,
+      const int64_t t = block_begin(x.count, b, blocks), tokens = block_begin(x.count, b + 1, blocks) - t;
+      if (end == groups) prefetch_output(args, tile, kTiles, x.first + t, tokens);
+      panel_dispatch<FormOf<D>, kTiles>(tokens, panel, end - g, x.at + g * x.stride + t, x.stride,
                                         totals + t * kTiles * kTileRows);
     }
   }
-  for (int64_t t = 0; t < count; ++t)
+  for (int64_t t = 0; t < x.count; ++t)
     for (int m = 0; m < kTiles; ++m)
-      store_output(args, tile + m, first + t, load_floats(totals + (t * kTiles + m) * kTileRows));
+      store_output(args, tile + m, x.first + t, load_floats(totals + (t * kTiles + m) * kTileRows));
 }
 
 template <class D>
-void run_q8g32(Scheme scheme, const LinearArgs& args) {
+void run_q8g32(const LinearArgs& args) {
   if (args.t <= 0 || args.tile_begin >= args.tile_end) return;
-  const Q8View x = q8g32_view(const_cast<std::byte*>(args.x), args.t, args.k);
-  const int64_t groups = args.k / 32, tile_bytes = packed_tile_bytes(scheme, args.k);
-  const int64_t fitting = kTokenBytes / (groups * static_cast<int64_t>(sizeof(Token)));
-  const int64_t limit = fitting > 8 * kBlockTokens ? fitting : 8 * kBlockTokens;
-  const int64_t chunks = (args.t + limit - 1) / limit, most = (args.t + chunks - 1) / chunks;
+  const Q8View view = q8g32_view(const_cast<std::byte*>(args.x), args.t, args.k);
+  const int64_t groups = args.k / 32, chunks = chunk_count<Token>(args.t, groups);
+  const int64_t most = (args.t + chunks - 1) / chunks, stride = group_stride(most, sizeof(Token));
   const int64_t panel_bytes = kPanelGroups * PanelSource<D, kPanelTiles>::kGroupBytes;
 
-  Carver carver(thread_scratch(Carver::bytes_of<Token>(most * groups) +
-                               Carver::bytes_of<std::byte>(panel_bytes) +
+  Carver carver(thread_scratch(Carver::bytes_of<Token>(stride * groups) + Carver::bytes_of<std::byte>(panel_bytes) +
                                Carver::bytes_of<float>(most * kPanelTiles * kTileRows)));
-  Token* tokens = carver.take<Token>(most * groups);
+  Token* tokens = carver.take<Token>(stride * groups);
   float* totals = carver.take<float>(most * kPanelTiles * kTileRows);
   std::byte* panel = carver.take<std::byte>(panel_bytes);
 
   for (int64_t c = 0; c < chunks; ++c) {
-    const int64_t first = block_begin(args.t, c, chunks), count = block_begin(args.t, c + 1, chunks) - first;
-    gather<D>(x, groups, first, count, tokens);
+    const int64_t first = block_begin(args.t, c, chunks);
+    const Gathered<Token> x{tokens, stride, first, block_begin(args.t, c + 1, chunks) - first};
+    gather<D>(view, groups, x);
     int64_t tile = args.tile_begin;
-    if (count <= kDirectTokens) {
-      for (; tile < args.tile_end; ++tile) direct<D>(count, args, tile, tile_bytes, first, tokens, count);
+    if (x.count <= kDirectTokens) {
+      for (; tile < args.tile_end; ++tile) direct<D>(args, tile, x);
       continue;
     }
     for (; tile + kPanelTiles <= args.tile_end; tile += kPanelTiles)
-      panels<D, kPanelTiles>(args, tile, tile_bytes, first, count, tokens, totals, panel);
-    for (; tile < args.tile_end; ++tile)
-      panels<D, 1>(args, tile, tile_bytes, first, count, tokens, totals, panel);
+      panels<D, kPanelTiles>(args, tile, x, totals, panel);
+    for (; tile < args.tile_end; ++tile) panels<D, 1>(args, tile, x, totals, panel);
   }
 }
 

@@ -1,0 +1,136 @@
+// Printing, parsing and verifying graphs and weight expressions; hostile text.
+#include "graph/text.h"
+
+#include <gtest/gtest.h>
+
+namespace fettle {
+namespace {
+
+const char* const kSmall = R"(graph "test" vocab=8 hidden=4 layers=1 context=16
+rope @rope halves scale=1 inv_freq=[1, 0.01]
+cache 0 full kv_heads=1 k_dim=4 v_dim=4 type=f32
+weight @embed = source("e", bf16, [8, 4])
+weight @norm = source("n", f32, [4])
+weight @q = permute_rows(source("q", bf16, [4, 4]), rope_halves, 1)
+weight @kv = encode(concat(source("k", bf16, [4, 4]), source("v", bf16, [4, 4])), i8c, search)
+weight @b = source("b", f32, [4])
+%0 : f32[T, 4] = embed() w=[@embed]
+%1 : f32[T, 4] = rms_norm(%0) w=[@norm] eps=1e-05 heads=1 layer=0
+%2 : f32[T, 12] = linear(%1) w=[@q + @b, @kv] layer=0
+%3 : f32[T, 4] = columns(%2) begin=0 size=4 layer=0
+%4 : f32[T, 4] = columns(%2) begin=4 size=4 layer=0
+%5 : f32[T, 4] = columns(%2) begin=8 size=4 layer=0
+%6 : f32[T, 4] = rope(%3) heads=1 rope=rope layer=0
+%7 : f32[T, 4] = rope(%4) heads=1 rope=rope layer=0
+%8 : f32[T, 4] = attention(%6, %7, %5) heads=1 scale=0.5 layer=0
+%9 : f32[T, 4] = add(%0, %8) layer=0
+%10 : f32[R, 4] = select_rows(%9)
+%11 : f32[R, 8] = linear(%10) w=[@embed]
+)";
+
+std::string error_of(const std::string& text) {
+  const auto graph = parse_graph(text, "test.fir");
+  return graph.ok() ? "" : graph.error().message();
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(GraphText, PrintsWhatItParses) {
+  const auto graph = parse_graph(kSmall, "test.fir");
+  ASSERT_TRUE(graph.ok()) << graph.error().message();
+  EXPECT_EQ(print_graph(*graph), kSmall);
+  EXPECT_EQ(graph->parameters(), 8 * 4 + 4 + 16 + 32 + 4);
+}
+
+TEST(GraphText, ErrorsNameLineAndReason) {
+  struct Case {
+    const char *from, *to, *expected;
+  };
+  const Case cases[] = {
+      {"vocab=8", "vocab=x", "line 1"},
+      {"embed()", "embedd()", "unknown operation 'embedd'"},
+      {"f32[T, 12]", "f32[T, 13]", "type is written as f32[T, 13] but is f32[T, 12]"},
+      {"rms_norm(%0)", "rms_norm(%5)", "%5"},
+      {"heads=1 rope=rope layer=0\n%7", "heads=3 rope=rope layer=0\n%7",
+       "4 columns do not divide into 3 heads"},
+      {"rope=rope layer=0\n%7", "rope=other layer=0\n%7", "rope @other is not defined"},
+      {"begin=8 size=4", "begin=9 size=4", "columns 9..13 of a value with 12"},
+      {"@q + @b", "@q + @norm2", "bias @norm2 is not defined"},
+      {"w=[@norm]", "w=[@embed]", "gain has 32 elements"},
+      {"i8c, search", "i9c, search", "unknown scheme 'i9c'"},
+      {"rope_halves, 1", "rope_halves, 3", "cannot permute 4 rows"},
+      {"[8, 4]", "[8, -4]", "dimension -4"},
+      {"[8, 4]", "[99999999999, 99999999999]", "cannot have the shape"},
+      {"scale=0.5 layer=0", "scale=0.5 layer=7", "layer 7"},
+      {"%11 : f32[R, 8]", "%12 : f32[R, 8]", "expected %11"},
+      {"heads=1 scale=0.5", "heads=1 scale=0.5 extra=1", "attribute it does not know"},
+      {"linear(%10) w=[@embed]\n", "linear(%10) w=[@embed]\n?\n", "expected a name"},
+  };
+  for (const Case& c : cases)
+    EXPECT_NE(error_of(replaced(kSmall, c.from, c.to)).find(c.expected), std::string::npos)
+        << c.to << " -> " << error_of(replaced(kSmall, c.from, c.to));
+}
+
+TEST(GraphText, UnusedAndRepeatedThingsAreRefused) {
+  EXPECT_NE(error_of(std::string(kSmall) + "weight @spare = source(\"s\", f32, [4])\n").find("never used"),
+            std::string::npos);
+  EXPECT_NE(error_of(replaced(kSmall, "weight @b =", "weight @norm = source(\"x\", f32, [4])\nweight @b ="))
+                .find("twice"),
+            std::string::npos);
+  EXPECT_NE(error_of("").find("positive"), std::string::npos);
+}
+
+TEST(GraphText, EveryCutOfTheTextIsAnErrorNotACrash) {
+  const std::string text = kSmall;
+  for (size_t n = 0; n + 1 < text.size(); ++n) {
+    const auto graph = parse_graph(text.substr(0, n), "cut");
+    EXPECT_FALSE(graph.ok() && n + 1 != text.size()) << n;
+  }
+}
+
+TEST(GraphText, EveryChangedByteIsHandled) {
+  for (size_t at = 0; at < std::string(kSmall).size(); ++at)
+    for (const char c : {'\0', '9', '(', '"', '\n', '-', '@'}) {
+      std::string text = kSmall;
+      text[at] = c;
+      const auto graph = parse_graph(text, "changed");
+      EXPECT_TRUE(!graph.ok() || verify_graph(*graph).ok());
+    }
+}
+
+TEST(Expressions, RoundTripAndDepthLimit) {
+  for (const char* text : {"source(\"a\", q4_1, [576, 576])", "stack(\"m.{}.w\", bf16, [64, 8, 32])",
+                           "slice_rows(source(\"a\", f16, [8, 4]), 2, 3)",
+                           "scale_cols(scale_rows(source(\"a\", bf16, [8, 4]), \"r\"), \"c\")",
+                           "encode(source(\"a\", bf16, [8, 32]), i4g32, search)"}) {
+    const auto expr = parse_expr(text, "test");
+    ASSERT_TRUE(expr.ok()) << expr.error().message();
+    EXPECT_EQ(expr_text(**expr), text);
+  }
+  std::string deep;
+  for (int i = 0; i < 10000; ++i) deep += "concat(";
+  EXPECT_NE(parse_expr(deep, "test").error().message().find("nested deeper"), std::string::npos);
+}
+
+TEST(Expressions, OnlyRowMovesAreCarried) {
+  const ExprPtr a = source_expr("a", Scheme::kQ4_1, {8, 32});
+  EXPECT_TRUE(is_carried(*permute_rows_expr(a, "rope_halves", 2)));
+  EXPECT_TRUE(is_carried(*concat_expr({slice_rows_expr(a, 0, 4), a})));
+  EXPECT_FALSE(is_carried(*encode_expr(a, Scheme::kI8C, "search")));
+  EXPECT_FALSE(is_carried(*scale_rows_expr(a, "v")));
+}
+
+TEST(Expressions, RopePermutationTakesPairsToHalves) {
+  // One head of 6 rows stored as pairs (0,1)(2,3)(4,5): halves are rows 0 2 4 | 1 3 5.
+  std::vector<int64_t> order;
+  for (int64_t r = 0; r < 6; ++r) order.push_back(permuted_row(r, 6, 1));
+  EXPECT_EQ(order, (std::vector<int64_t>{0, 2, 4, 1, 3, 5}));
+  EXPECT_EQ(permuted_row(7, 12, 2), 8);
+}
+
+}  // namespace
+}  // namespace fettle
