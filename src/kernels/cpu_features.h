@@ -1,4 +1,5 @@
-// What this processor can execute, as levels that contain each other's needs; kernels are listed with the level they need.
+// What this processor can execute, as levels that contain each other's needs; kernels are listed with the
+// level they need.
 #pragma once
 
 #include <optional>
@@ -19,8 +20,8 @@ enum class Isa : int {
   kAvx512Bf16 = 4,  // + AVX512-BF16
 };
 
-std::string_view isa_name(Isa isa);                  // "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16"
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16"
 Result<Isa> parse_isa(std::string_view name);
-Isa detect_isa();                                    // the highest level of this machine (CPUID and OS support)
+Isa detect_isa();  // the highest level of this machine (CPUID and OS support)
 
 }  // namespace fettle

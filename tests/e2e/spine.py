@@ -38,7 +38,7 @@ def int8_passes_and_serves_an_answer():
     assert certificate["requantised"] > 0 and certificate["carried"] > 0
     assert "<svg" in (SCRATCH / "int8.fettle/report.html").read_text()
     answer = json.loads(
-        fettle("run", SCRATCH / "int8.fettle", "--prompt", "What is 27 plus 48?", "--max-tokens", 200, "--json").stdout
+        fettle("run", SCRATCH / "int8.fettle", "--prompt", "Compute 27 + 48.", "--max-tokens", 200, "--json").stdout
     )
     assert answer["finish_reason"] == "stop" and answer["text"].strip().endswith("75"), answer["text"]
 
@@ -157,7 +157,7 @@ def logits_do_not_depend_on_chunks_or_threads():
 @case
 def verify_measures_tasks_and_reads_another_text():
     tasks = SCRATCH / "tasks.jsonl"
-    tasks.write_text("".join(json.dumps({"task": "add", "prompt": f"What is {a} plus {b}?", "answer": str(a + b)}) + "\n"
+    tasks.write_text("".join(json.dumps({"task": "add", "prompt": f"Compute {a} + {b}.", "answer": str(a + b)}) + "\n"
                              for a, b in ((27, 48), (5, 9), (120, 33), (7, 70))))
     result = json.loads(
         fettle("verify", SCRATCH / "int8.fettle", "--against", MODEL, "--text", TEXT, "--tasks", tasks, "--json").stdout

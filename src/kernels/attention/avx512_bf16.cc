@@ -1,7 +1,7 @@
-// Attention over a bf16 cache with vdpbf16ps: two products a lane, sums in fp32, denormals flushed; in prefill
-// 1.8x of avx512.cc. Weights rounded to bf16 pairs instead of fp32 weights on unpacked V: 1.33x faster in
-// prefill, equal in decode, and hardly any error beyond that of K and V in bf16 (unit normal data, 512
-// positions, relative rms: K and V 3.8e-4, with q 5.0e-4, with the weights 5.4e-4).
+// Attention over a bf16 cache with vdpbf16ps: two products a lane, sums in fp32, denormals flushed; in
+// prefill 1.8x of avx512.cc. Weights rounded to bf16 pairs instead of fp32 weights on unpacked V: 1.33x
+// faster in prefill, equal in decode, and hardly any error beyond that of K and V in bf16 (unit normal data,
+// 512 positions, relative rms: K and V 3.8e-4, with q 5.0e-4, with the weights 5.4e-4).
 #if defined(__x86_64__)
 #include <immintrin.h>
 

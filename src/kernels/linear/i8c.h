@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kI8cHeader = 64;      // 16 fp32 scales
 constexpr int64_t kI8cGroup = 16 * 32;  // bytes of 32 k
-constexpr int kI8cTiles = kWideTiles;
+constexpr int kI8cTiles = 2;
 
 struct Codes {  // 32 k of one token
   int8_t code[32];
