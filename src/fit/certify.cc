@@ -119,7 +119,10 @@ std::optional<Check> check_template(const OpenedModel& model, const Tokenizer& t
   const auto back = tokenizer.decode(*ids, false);
   if (!back.ok()) return Check{false, back.error().message()};
   if (*back != *prompt) return Check{false, "the rendered prompt changes when tokenised and decoded"};
-  return Check{true, fmt::format("{} tokens, decoded without change", ids->size())};
+  return Check{
+      true,
+      fmt::format("a conversation of {} tokens renders and decodes without change; tool calls not tried",
+                  ids->size())};
 }
 
 }  // namespace
@@ -190,6 +193,10 @@ Result<Certificate> certify(OpenedModel& source, OpenedModel& adapted, const Cer
   if (adapted.artifact) {
     certificate.content_digest = adapted.artifact->content_digest;
     certificate.target = adapted.artifact->plan.target;
+    for (const SchemeShare& share : certificate.schemes)
+      for (const KernelPlan& kernel : adapted.artifact->plan.kernels)
+        if (kernel.scheme == share.scheme)
+          certificate.speed_by_scheme.push_back({share.scheme, kernel.read_gbs, false});
     certificate.model = adapted.artifact->manifest.value("name", certificate.model);
     certificate.source_digest = adapted.artifact->manifest.value("source_digest", std::string());
   }

@@ -75,7 +75,7 @@ class FitJob {
     plan_.kv_type = options_.kv_type;
     plan_.rates = target.rates;
     for (const MeasuredKernel& k : target.kernels)
-      plan_.kernels.push_back({k.scheme, k.activation, k.kernel, 1, INT64_MAX});
+      plan_.kernels.push_back({k.scheme, k.activation, k.kernel, 1, INT64_MAX, k.read_gbs, k.gops});
     TRY_STATUS(choose_schemes_for(target));
     TRY_STATUS(make_directories(job_directory()));
     return write_file_atomic(decided,

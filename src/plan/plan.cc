@@ -50,7 +50,9 @@ Json plan_to_json(const Plan& plan) {
                                {"activation", k.activation},
                                {"kernel", k.kernel},
                                {"t_min", k.t_min},
-                               {"t_max", k.t_max}});
+                               {"t_max", k.t_max},
+                               {"read_gbs", k.read_gbs},
+                               {"gops", k.gops}});
   json["sensitivity"] = Json::array();
   for (const Sensitivity& s : plan.sensitivity)
     json["sensitivity"].push_back({{"group", s.group}, {"scheme", s.scheme}, {"kld", s.kld}});
@@ -103,6 +105,8 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
     TRY(kernel.kernel, k.string("kernel"));
     TRY(kernel.t_min, k.integer("t_min"));
     TRY(kernel.t_max, k.integer("t_max"));
+    TRY(kernel.read_gbs, k.number("read_gbs"));
+    TRY(kernel.gops, k.number("gops"));
     plan.kernels.push_back(std::move(kernel));
   }
   for (const Json& entry : list("sensitivity")) {

@@ -37,6 +37,8 @@ struct WeightPlan {
 struct KernelPlan {
   std::string scheme, activation, kernel;
   int64_t t_min = 1, t_max = INT64_MAX;
+  double read_gbs = 0;  // measured: weight bytes at one row
+  double gops = 0;      // measured: two operations a multiply-add, at many rows
 };
 
 // How much one choice costs: measured on calibration text, one weight group at a time.

@@ -32,7 +32,7 @@ class Carver {
 
 // Groups of 32 k multiplied before the next tokens: 8 KiB of codes a tile, so that two tiles and a block of
 // tokens fit in L1.
-constexpr int64_t kPanelGroups = 16;
+constexpr int64_t kPanelGroups = 8;
 // Int8 tokens at a time; they are read again for every panel, from L2.
 constexpr int64_t kTokenBytes = 768 << 10;
 

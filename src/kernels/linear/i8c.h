@@ -7,7 +7,6 @@ namespace {
 
 constexpr int64_t kI8cHeader = 64;      // 16 fp32 scales
 constexpr int64_t kI8cGroup = 16 * 32;  // bytes of 32 k
-constexpr int kI8cTiles = 2;
 
 struct Codes {  // 32 k of one token
   int8_t code[32];
@@ -78,9 +77,9 @@ void run_i8c(const LinearArgs& args) {
   const int64_t most = (args.t + chunks - 1) / chunks, stride = group_stride(most, sizeof(Codes));
 
   Carver carver(thread_scratch(Carver::bytes_of<Codes>(stride * groups) +
-                               Carver::bytes_of<float>(most * kI8cTiles * kTileRows)));
+                               Carver::bytes_of<float>(most * kWideTiles * kTileRows)));
   Codes* codes = carver.take<Codes>(stride * groups);
-  std::byte* sums = carver.take<std::byte>(most * kI8cTiles * 64);
+  std::byte* sums = carver.take<std::byte>(most * kWideTiles * 64);
 
   for (int64_t c = 0; c < chunks; ++c) {
     const int64_t first = block_begin(args.t, c, chunks);
@@ -89,7 +88,10 @@ void run_i8c(const LinearArgs& args) {
       for (int64_t g = 0; g < groups; ++g)
         __builtin_memcpy(codes[g * stride + t].code, view.codes + (first + t) * view.k_padded + g * 32, 32);
     int64_t tile = args.tile_begin;
-    for (; tile + kI8cTiles <= args.tile_end; tile += kI8cTiles) i8c_tiles<kI8cTiles>(args, view, tile, x, sums);
+    // Few tokens need more tiles for independent sums; many run faster over a panel that leaves L1 some room.
+    if (x.count <= 8)
+      for (; tile + kWideTiles <= args.tile_end; tile += kWideTiles) i8c_tiles<kWideTiles>(args, view, tile, x, sums);
+    for (; tile + 2 <= args.tile_end; tile += 2) i8c_tiles<2>(args, view, tile, x, sums);
     for (; tile < args.tile_end; ++tile) i8c_tiles<1>(args, view, tile, x, sums);
   }
 }
