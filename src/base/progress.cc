@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace fettle {
@@ -31,7 +32,7 @@ std::string format_duration(double s) {
   if (s < 0.9995) return fmt::format("{:.0f} ms", s * 1000);
   if (s < 9.95) return fmt::format("{:.1f} s", s);
   if (s < 59.5) return fmt::format("{:.0f} s", s);
-  const int64_t whole = static_cast<int64_t>(s + 0.5);
+  const int64_t whole = std::llround(s);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} min", whole / 3600, whole % 3600 / 60);
 }

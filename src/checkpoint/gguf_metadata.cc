@@ -214,9 +214,11 @@ Result<Json> read_gguf_metadata(GgufCursor& cursor, uint64_t count, GgufTokenize
     }
     if (!keep) continue;
     const std::string place = fmt::format("{}: metadata '{}'", cursor.what(), key);
-    if (tokens) TRY_STATUS(take_strings(std::move(value), place, &tokenizer->tokens));
-    if (merges) TRY_STATUS(take_strings(std::move(value), place, &tokenizer->merges));
-    if (types) TRY_STATUS(take_types(std::move(value), place, &tokenizer->token_type));
+    if (types) {
+      TRY_STATUS(take_types(std::move(value), place, &tokenizer->token_type));
+    } else {
+      TRY_STATUS(take_strings(std::move(value), place, tokens ? &tokenizer->tokens : &tokenizer->merges));
+    }
   }
   if (tokenizer) TRY_STATUS(read_tokenizer_fields(metadata, cursor.what(), tokenizer));
   return metadata;

@@ -89,14 +89,18 @@ Result<Checkpoint> open_gguf(const std::string& path) {
   }
 
   Checkpoint checkpoint;
-  for (int64_t number = 0; number < static_cast<int64_t>(paths.size()); ++number) {
+  const auto add = [&](Part part, bool first) {
+    if (first) checkpoint.config_ = std::move(part.gguf.metadata);
+    append_tensors(std::move(part), &checkpoint.tensors_);
+  };
+  if (count <= 1) add(std::move(named), true);
+  for (int64_t number = 0; count > 1 && number < count; ++number) {
     const std::string& part_path = paths[static_cast<size_t>(number)];
-    Result<Part> part = part_path == path ? std::move(named) : read_part(part_path);
+    Result<Part> part = read_part(part_path);
     if (!part.ok())
       return std::move(part).error().context(fmt::format("part {} of {}", number + 1, paths.size()));
-    if (count > 1) TRY_STATUS(check_part(part->gguf.metadata, part_path, number, count));
-    if (number == 0) checkpoint.config_ = std::move(part->gguf.metadata);
-    append_tensors(std::move(part).value(), &checkpoint.tensors_);
+    TRY_STATUS(check_part(part->gguf.metadata, part_path, number, count));
+    add(std::move(part).value(), number == 0);
   }
   const JsonReader metadata(checkpoint.config_, paths[0]);
   TRY_STATUS(metadata.string("general.architecture"));

@@ -32,15 +32,15 @@ class Carver {
 
 // Groups of 32 k multiplied before the next tokens: 8 KiB of codes a tile, so that two tiles and a block of
 // tokens fit in L1.
-constexpr int64_t kPanelGroups = 8;
+constexpr int64_t kPanelGroups = 16;
 // Int8 tokens at a time; they are read again for every panel, from L2.
 constexpr int64_t kTokenBytes = 768 << 10;
 
 // Where block b of `blocks` begins among `count` tokens, as evenly as can be: 16 in 3 blocks are 5, 5, 6.
 FETTLE_INLINE int64_t block_begin(int64_t count, int64_t b, int64_t blocks) { return count * b / blocks; }
 
-// How far apart, in tokens, to keep the groups of `count` gathered tokens. A block of tokens reads a line or two of every group
-// of a panel; multiples of 2 KiB apart, those would all fall into the same few sets of L1.
+// How far apart, in tokens, to keep the groups of `count` gathered tokens. A block of tokens reads a line or
+// two of every group of a panel; multiples of 2 KiB apart, those would all fall into the same few sets of L1.
 FETTLE_INLINE int64_t group_stride(int64_t count, int64_t token_bytes) {
   int64_t stride = count;
   while (stride * token_bytes > 2048 && (stride * token_bytes + 256) % 2048 < 512) ++stride;

@@ -44,7 +44,8 @@ void i8c_dispatch(int64_t tokens, const std::byte* codes, int64_t tile_bytes, in
 }
 
 template <int kTiles>
-void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, const Gathered<Codes>& x, std::byte* sums) {
+void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, const Gathered<Codes>& x,
+               std::byte* sums) {
   const int64_t tile_bytes = packed_tile_bytes(Scheme::kI8C, args.k), groups = (args.k + 31) / 32;
   const int64_t blocks = (x.count + kBlockTokens - 1) / kBlockTokens;
   const std::byte* weight = args.weight + tile * tile_bytes;
@@ -57,8 +58,8 @@ void i8c_tiles(const LinearArgs& args, const Q8View& view, int64_t tile, const G
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t t = block_begin(x.count, b, blocks), tokens = block_begin(x.count, b + 1, blocks) - t;
       if (end == groups) prefetch_output(args, tile, kTiles, x.first + t, tokens);
-      i8c_dispatch<kTiles>(tokens, weight + kI8cHeader + g * kI8cGroup, tile_bytes, end - g, x.at + g * x.stride + t,
-                           x.stride, sums + t * kTiles * 64);
+      i8c_dispatch<kTiles>(tokens, weight + kI8cHeader + g * kI8cGroup, tile_bytes, end - g,
+                           x.at + g * x.stride + t, x.stride, sums + t * kTiles * 64);
     }
   }
   for (int64_t t = 0; t < x.count; ++t)
@@ -90,7 +91,8 @@ void run_i8c(const LinearArgs& args) {
     int64_t tile = args.tile_begin;
     // Few tokens need more tiles for independent sums; many run faster over a panel that leaves L1 some room.
     if (x.count <= 8)
-      for (; tile + kWideTiles <= args.tile_end; tile += kWideTiles) i8c_tiles<kWideTiles>(args, view, tile, x, sums);
+      for (; tile + kWideTiles <= args.tile_end; tile += kWideTiles)
+        i8c_tiles<kWideTiles>(args, view, tile, x, sums);
     for (; tile + 2 <= args.tile_end; tile += 2) i8c_tiles<2>(args, view, tile, x, sums);
     for (; tile < args.tile_end; ++tile) i8c_tiles<1>(args, view, tile, x, sums);
   }

@@ -90,11 +90,13 @@ struct PackedTiles {
 };
 
 template <class D, int kTiles>
-__attribute__((noinline)) void expand(const PackedTiles& tiles, int64_t g_begin, int64_t g_end, std::byte* panel) {
+__attribute__((noinline)) void expand(const PackedTiles& tiles, int64_t g_begin, int64_t g_end,
+                                      std::byte* panel) {
   Decoded group;
   for (int64_t g = g_begin; g < g_end; ++g, panel += PanelSource<D, kTiles>::kGroupBytes)
     for (int m = 0; m < kTiles; ++m) {
-      // The next panel, of these tiles or of those that follow: it arrives in L2 while this one is multiplied.
+      // The next panel, of these tiles or of those that follow: it arrives in L2 while this one is
+      // multiplied.
       const std::byte* tile = tiles.begin + m * tiles.tile_bytes;
       int64_t next = (g + kPanelGroups) * tiles.group_bytes;
       if (next >= tiles.tile_bytes) next += (kTiles - 1) * tiles.tile_bytes;
@@ -103,8 +105,10 @@ __attribute__((noinline)) void expand(const PackedTiles& tiles, int64_t g_begin,
       D::decode(tile, g, group);
       std::byte* out = panel + 64 * m;
       FETTLE_UNROLL for (int q = 0; q < 8; ++q, out += 64 * kTiles) store_ints(out, group.code[q]);
-      FETTLE_UNROLL for (int h = 0; h < D::kHalves; ++h, out += 64 * kTiles) store_ints(out, as_ints(group.scale[h]));
-      FETTLE_UNROLL for (int h = 0; h < D::kMins; ++h, out += 64 * kTiles) store_ints(out, as_ints(group.min[h]));
+      FETTLE_UNROLL for (int h = 0; h < D::kHalves; ++h, out += 64 * kTiles)
+          store_ints(out, as_ints(group.scale[h]));
+      FETTLE_UNROLL for (int h = 0; h < D::kMins; ++h, out += 64 * kTiles)
+          store_ints(out, as_ints(group.min[h]));
     }
 }
 
@@ -150,7 +154,8 @@ __attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile,
   const int64_t groups = args.k / 32, tile_bytes = packed_tile_bytes(D::kScheme, args.k);
   const DirectSource<D> source{args.weight + tile * tile_bytes, tile_bytes / groups, {}};
   accumulate<D, 1, kTokens>(source, groups, x.at, x.stride, totals);
-  for (int j = 0; j < kTokens; ++j) store_output(args, tile, x.first + j, load_floats(totals + j * kTileRows));
+  for (int j = 0; j < kTokens; ++j)
+    store_output(args, tile, x.first + j, load_floats(totals + j * kTileRows));
 }
 
 template <class D, int kTokens = kDirectTokens>
@@ -206,7 +211,8 @@ void run_q8g32(const LinearArgs& args) {
   const int64_t most = (args.t + chunks - 1) / chunks, stride = group_stride(most, sizeof(Token));
   const int64_t panel_bytes = kPanelGroups * PanelSource<D, kPanelTiles>::kGroupBytes;
 
-  Carver carver(thread_scratch(Carver::bytes_of<Token>(stride * groups) + Carver::bytes_of<std::byte>(panel_bytes) +
+  Carver carver(thread_scratch(Carver::bytes_of<Token>(stride * groups) +
+                               Carver::bytes_of<std::byte>(panel_bytes) +
                                Carver::bytes_of<float>(most * kPanelTiles * kTileRows)));
   Token* tokens = carver.take<Token>(stride * groups);
   float* totals = carver.take<float>(most * kPanelTiles * kTileRows);

@@ -1,9 +1,11 @@
 // y[T,N] = x[T,K] . W[N,K]^T (+ bias[N]) (+ what y held before). The heart of the executor.
 //
-// W is packed in tiles of 16 rows (layout.h); x is plain fp32, bf16, or int8 made by quantise.h. Contract of every kernel:
-// a row of y depends only on its own row of x: not on T, on neighbours, on tile ranges or on threads. Kernels for int8
-// activations are bit-equal to ref.cc on every instruction set, by this order of operations, for the groups g of 32 in order:
-//   acc = fma(float(sum_k (w_code - w_zero) * x_code), w_scale[g] * x_scale[g], acc)      (+ the schemes' minimum terms)
+// W is packed in tiles of 16 rows (layout.h); x is plain fp32, bf16, or int8 made by quantise.h. Contract of
+// every kernel: a row of y depends only on its own row of x: not on T, on neighbours, on tile ranges or on
+// threads. Kernels for int8 activations are bit-equal to ref.cc on every instruction set, by this order of
+// operations, for the groups g of 32 in order:
+//   acc = fma(float(sum_k (w_code - w_zero) * x_code), w_scale[g] * x_scale[g], acc)      (+ the schemes'
+//   minimum terms)
 #pragma once
 
 #include <cstdint>
@@ -30,14 +32,14 @@ Result<Activation> parse_activation(std::string_view name);
 int64_t activation_bytes(Activation a, int64_t t, int64_t k);
 
 struct LinearArgs {
-  const std::byte* weight;    // packed, 64-byte aligned
-  int64_t n, k;               // rows and columns of W
-  const std::byte* x;         // T rows in the kernel's Activation form (see quantise.h for the int8 forms)
-  int64_t t;                  // rows of x and y
-  float* y;                   // y[t, ldy]; columns 0..n-1 are written
+  const std::byte* weight;  // packed, 64-byte aligned
+  int64_t n, k;             // rows and columns of W
+  const std::byte* x;       // T rows in the kernel's Activation form (see quantise.h for the int8 forms)
+  int64_t t;                // rows of x and y
+  float* y;                 // y[t, ldy]; columns 0..n-1 are written
   int64_t ldy;
-  const float* bias;          // [n] or null, added after the sum over k
-  bool accumulate;            // y = y + (sum + bias), in that order
+  const float* bias;             // [n] or null, added after the sum over k
+  bool accumulate;               // y = y + (sum + bias), in that order
   int64_t tile_begin, tile_end;  // which tiles of 16 rows to compute: the unit that threads share out
 };
 using LinearFn = void (*)(const LinearArgs& args);

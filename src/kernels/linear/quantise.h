@@ -1,9 +1,13 @@
-// Rounding of activations to the forms that linear kernels read. Row by row: a row's codes depend only on that row.
+// Rounding of activations to the forms that linear kernels read. Row by row: a row's codes depend only on
+// that row.
 //
-// q8g32 and q8t, T rows of K: Kp = K rounded up to 64; G = Kp/32 groups (q8g32) or 1 (q8t). Buffer, each part 64-byte aligned:
-//   int8  code[T][Kp]   (zeros beyond K)    |  float scale[T][G]    |  int32 sum[T][G]   (sum of the group's codes)
-// scale = max|x| / 127 over the group (q8t: over the row), 0 if all are 0; code = round to nearest even (x * (127 / max|x|)),
-// clamped to [-127, 127]. Non-finite inputs give unspecified codes but no undefined behaviour.
+// q8g32 and q8t, T rows of K: Kp = K rounded up to 64; G = Kp/32 groups (q8g32) or 1 (q8t). Buffer, each part
+// 64-byte aligned:
+//   int8  code[T][Kp]   (zeros beyond K)    |  float scale[T][G]    |  int32 sum[T][G]   (sum of the group's
+//   codes)
+// scale = max|x| / 127 over the group (q8t: over the row), 0 if all are 0; code = round to nearest even (x *
+// (127 / max|x|)), clamped to [-127, 127]. Non-finite inputs give unspecified codes but no undefined
+// behaviour.
 #pragma once
 
 #include <cstddef>
