@@ -11,8 +11,9 @@ namespace fettle {
 
 namespace {
 
-// Large enough to leave the caches at one row, small enough to measure every kernel in seconds.
-constexpr int64_t kRows = 8192, kCols = 4096;
+// Large enough to leave the caches at one row (72 MB in 4 bits), small enough to measure every kernel in
+// seconds.
+constexpr int64_t kRows = 32768, kCols = 4096;
 
 Result<LocalTarget> parse_local(const Json& json, const std::string& what) {
   const JsonReader in(json, what);
@@ -79,7 +80,7 @@ Result<LocalTarget> local_target(int threads, Isa isa, const std::string& cache_
                                  bool measure_again) {
   const int used = threads > 0 ? threads : ThreadPool::available_processors();
   const std::string directory = join_path(cache_directory, "local");
-  const std::string key = fmt::format("v1 {} {} {}", cpu_identity(), isa_name(isa), used);
+  const std::string key = fmt::format("v2 {} {} {}", cpu_identity(), isa_name(isa), used);
   const std::string path = join_path(directory, sha256_hex(key).substr(0, 16) + ".json");
   if (!measure_again && path_exists(path)) {
     auto json = read_json_file(path);

@@ -20,6 +20,9 @@ constexpr int kChains = 16;  // independent accumulators: enough to cover latenc
 
 #if defined(__x86_64__)
 
+// The accumulators stay in registers only if the loop over them is unrolled.
+#define FETTLE_UNROLL _Pragma("GCC unroll 16")
+
 #define FETTLE_TARGET "avx2,fma"
 #include "kernels/target_begin.h"
 namespace {
@@ -28,8 +31,7 @@ int64_t f32_avx2(int64_t rounds) {
   __m256 acc[kYmmChains];
   const __m256 a = _mm256_set1_ps(0.5f);
   for (auto& x : acc) x = _mm256_set1_ps(1.0f);
-  for (int64_t i = 0; i < rounds; ++i)
-    for (auto& x : acc) x = _mm256_fmadd_ps(x, a, a);
+  for (int64_t i = 0; i < rounds; ++i) FETTLE_UNROLL for (auto& x : acc) x = _mm256_fmadd_ps(x, a, a);
   for (auto& x : acc) keep(x);
   return rounds * kYmmChains * 8 * 2;
 }
@@ -41,7 +43,8 @@ int64_t int8_avx2(int64_t rounds) {
   const __m256i ones = _mm256_set1_epi16(1);
   for (auto& x : acc) x = _mm256_setzero_si256();
   for (int64_t i = 0; i < rounds; ++i) {
-    for (auto& x : acc) x = _mm256_add_epi32(x, _mm256_madd_epi16(_mm256_maddubs_epi16(a, x), ones));
+    FETTLE_UNROLL for (auto& x : acc) x =
+        _mm256_add_epi32(x, _mm256_madd_epi16(_mm256_maddubs_epi16(a, x), ones));
   }
   for (auto& x : acc) keep(x);
   return rounds * kYmmChains * 32 * 2;
@@ -56,8 +59,7 @@ int64_t f32_avx512(int64_t rounds) {
   __m512 acc[kChains];
   const __m512 a = _mm512_set1_ps(0.5f);
   for (auto& x : acc) x = _mm512_set1_ps(1.0f);
-  for (int64_t i = 0; i < rounds; ++i)
-    for (auto& x : acc) x = _mm512_fmadd_ps(x, a, a);
+  for (int64_t i = 0; i < rounds; ++i) FETTLE_UNROLL for (auto& x : acc) x = _mm512_fmadd_ps(x, a, a);
   for (auto& x : acc) keep(x);
   return rounds * kChains * 16 * 2;
 }
@@ -66,8 +68,7 @@ int64_t int8_vnni(int64_t rounds) {
   __m512i a = _mm512_set1_epi8(1);
   keep(a);
   for (auto& x : acc) x = _mm512_setzero_si512();
-  for (int64_t i = 0; i < rounds; ++i)
-    for (auto& x : acc) x = _mm512_dpbusd_epi32(x, a, a);
+  for (int64_t i = 0; i < rounds; ++i) FETTLE_UNROLL for (auto& x : acc) x = _mm512_dpbusd_epi32(x, a, a);
   for (auto& x : acc) keep(x);
   return rounds * kChains * 64 * 2;
 }
@@ -83,8 +84,7 @@ int64_t bf16_avx512(int64_t rounds) {
   keep(bits);
   const __m512bh a = (__m512bh)bits;
   for (auto& x : acc) x = _mm512_setzero_ps();
-  for (int64_t i = 0; i < rounds; ++i)
-    for (auto& x : acc) x = _mm512_dpbf16_ps(x, a, a);
+  for (int64_t i = 0; i < rounds; ++i) FETTLE_UNROLL for (auto& x : acc) x = _mm512_dpbf16_ps(x, a, a);
   for (auto& x : acc) keep(x);
   return rounds * kChains * 32 * 2;
 }
