@@ -9,8 +9,8 @@ it speaks TLS.
   /control/digest?repo=R&file=F                    SHA-256 of the true content
 
 Faults: drop (after=BYTES), wrong (other bytes, same tag), norange, retag (other bytes and tag from now on), status (code=,
-retry_after=, delay=), hang (seconds=), length (add=BYTES to Content-Length), slow (chunk=, pause=), redirect (to=), nolength, notag,
-excess (sends more than the listing says, without a length), otherrange.
+retry_after=, delay=), hang (seconds=), length (add=BYTES to Content-Length), slow (chunk=, pause=), redirect (to=),
+nolength, notag, excess (sends more than the listing says, without a length), otherrange, weak (tags W/"...").
 """
 import hashlib
 import http.server
@@ -212,6 +212,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         tag = '"' + sha256(data)[:16] + '"'
         if path in retagged:
             data, tag = data[:100] + bytes(len(data) - 100), '"changed"'
+        if "weak" in active:
+            tag = "W/" + tag
         if "wrong" in active:
             data = data[:-1] + bytes([data[-1] ^ 1])
         start, wanted = 0, self.headers.get("Range", "")

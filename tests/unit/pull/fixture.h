@@ -163,9 +163,10 @@ class FakeHub {
   int port_ = 0;
 };
 
+// Short pauses, but patience with a server on a busy machine.
 inline PullTiming quick_timing() {
-  return {.connect_s = 5,
-          .stall_s = 1,
+  return {.connect_s = 20,
+          .stall_s = 30,
           .first_pause_s = 0.01,
           .longest_pause_s = 0.05,
           .longest_retry_after_s = 5};
@@ -180,9 +181,7 @@ class PullTest : public testing::Test {
     options.model_scope_url = hub.url();
   }
 
-  Result<PulledModel> pull_now(const std::string& spec) const {
-    return pull_with(spec, options, quick_timing());
-  }
+  Result<PulledModel> pull_now(const std::string& spec) const { return pull_with(spec, options, timing); }
   std::string cached(const std::string& path) const {
     return join_path(options.cache_directory, "models/" + path);
   }
@@ -199,6 +198,7 @@ class PullTest : public testing::Test {
   const FakeHub& hub;
   TemporaryFolder folder;
   PullOptions options;
+  PullTiming timing = quick_timing();
 };
 
 }  // namespace fettle
