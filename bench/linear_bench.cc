@@ -38,17 +38,25 @@ double now_s(bool processor_time = false) {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// The least time of f() in the given span, at least 3 calls.
+// The median time of f() over the given span. A sample is a batch of at least 2 ms: the clock of processor
+// time can run several microseconds short, so the least of many short samples would flatter short calls.
 template <typename F>
-double best_s(const Options& options, double span, F f) {
+double median_s(const Options& options, double span, F f) {
+  constexpr double kSample = 2e-3;
   const bool processor_time = options.threads == 1;
-  double best = 1e9, begin = now_s();
-  for (int i = 0; i < 3 || now_s() - begin < span; ++i) {
+  const auto sample = [&](int64_t calls) {
     const double start = now_s(processor_time);
-    f();
-    best = std::min(best, now_s(processor_time) - start);
-  }
-  return best;
+    for (int64_t i = 0; i < calls; ++i) f();
+    return (now_s(processor_time) - start) / static_cast<double>(calls);
+  };
+  sample(1);
+  int64_t calls = 1;
+  while (sample(calls) * static_cast<double>(calls) < kSample && calls < (1 << 20)) calls *= 2;
+  std::vector<double> times;
+  for (const double begin = now_s(); times.size() < 5 || now_s() - begin < span;)
+    times.push_back(sample(calls));
+  std::nth_element(times.begin(), times.begin() + static_cast<int64_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
 }
 
 // Memory in huge pages where the system gives them, as the executor holds weights.
@@ -140,12 +148,12 @@ Limits probe(const Options& options, ThreadPool& pool, const std::byte* stream) 
   Limits limits;
   if (options.isa >= Isa::kAvx512Vnni)
     limits.int8_gops =
-        128 * chains / best_s(options, options.seconds, [&] { pool.run([](int) { probe_vpdpbusd(); }); });
+        128 * chains / median_s(options, options.seconds, [&] { pool.run([](int) { probe_vpdpbusd(); }); });
   if (options.isa >= Isa::kAvx512Bf16)
     limits.bf16_gflops =
-        64 * chains / best_s(options, options.seconds, [&] { pool.run([](int) { probe_vdpbf16ps(); }); });
+        64 * chains / median_s(options, options.seconds, [&] { pool.run([](int) { probe_vdpbf16ps(); }); });
   if (options.isa >= Isa::kAvx512)
-    limits.read_gbs = 1e-9 * kStream / best_s(options, options.seconds * 3, [&] {
+    limits.read_gbs = 1e-9 * kStream / median_s(options, options.seconds * 3, [&] {
                         pool.run([&](int worker) {
                           const Slice s = slice_of(kStream, worker, pool.size(), 4096);
                           read_all(stream + s.begin, s.end - s.begin);
@@ -155,7 +163,7 @@ Limits probe(const Options& options, ThreadPool& pool, const std::byte* stream) 
 }
 
 double run_s(const Options& options, ThreadPool& pool, const LinearKernel& kernel, LinearArgs args) {
-  return best_s(options, options.seconds, [&] {
+  return median_s(options, options.seconds, [&] {
     pool.run([&](int worker) {
       LinearArgs mine = args;
       const Slice s = slice_of(tile_count(args.n), worker, pool.size(), 4);

@@ -53,8 +53,9 @@ def dependencies(program: Path) -> str:
     if not packages:
         sys.exit(f"{program}: no package owns any of the libraries it needs ({', '.join(sorted(needed))})")
     versions = {p: output_of("dpkg-query", "-W", "-f", "${Version}", p) for p in packages}
-    # Security updates of the same library do not change what is needed of it.
-    return ", ".join(f"{p} (>= {re.sub(r'[-+].*', '', v)})" for p, v in sorted(versions.items()))
+    # Major and minor are what an interface changes with; the rest are corrections.
+    major_minor = re.compile(r"(?:\d+:)?\d+(?:\.\d+)?")
+    return ", ".join(f"{p} (>= {major_minor.match(v)[0]})" for p, v in sorted(versions.items()))
 
 
 def copy(source: Path, target: Path, mode: int = 0o644) -> None:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -239,6 +240,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Being told to end is an interrupt too: what runs is killed, and nothing is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
