@@ -166,28 +166,31 @@ Result<Artifact> open_artifact(const std::string& path) {
   return artifact;
 }
 
-Result<std::shared_ptr<WeightStore>> load_weights(const Artifact& artifact, int threads) {
+Result<std::shared_ptr<WeightStore>> load_weights(const std::string& directory,
+                                                  std::span<const WeightEntry> entries, int threads,
+                                                  uint64_t memory_limit) {
   auto store = std::make_shared<LoadedStore>();
   std::map<std::string, std::shared_ptr<const MappedFile>> maps;
   uint64_t total = 0;
-  for (const WeightEntry& e : artifact.entries)
+  for (const WeightEntry& e : entries)
     if (!maps.count(e.file)) {
-      TRY(maps[e.file], MappedFile::open(join_path(artifact.path, e.file)));
+      TRY(maps[e.file], MappedFile::open(join_path(directory, e.file)));
       total += maps[e.file]->bytes().size();
     }
-  struct sysinfo info {};
-  const uint64_t memory = sysinfo(&info) == 0 ? static_cast<uint64_t>(info.totalram) * info.mem_unit : 0;
-  const bool copy = total < memory / 2;
+  if (memory_limit == kHalfOfMemory) {
+    struct sysinfo info {};
+    memory_limit = sysinfo(&info) == 0 ? static_cast<uint64_t>(info.totalram) * info.mem_unit / 2 : 0;
+  }
   for (const auto& [name, map] : maps) {
     const std::byte* data = map->bytes().data();
     std::shared_ptr<const void> owner = map;
-    if (copy) {
+    if (total <= memory_limit) {
       TRY(HugeBuffer buffer, HugeBuffer::allocate(map->bytes().size()));
       TRY_STATUS(read_parallel(map->path(), buffer.data(), map->bytes().size(), threads));
       data = buffer.data();
       owner = std::make_shared<const HugeBuffer>(std::move(buffer));
     }
-    for (const WeightEntry& e : artifact.entries)
+    for (const WeightEntry& e : entries)
       if (e.file == name) store->weights_[e.name] = place(e, data, owner);
   }
   return std::shared_ptr<WeightStore>(std::move(store));

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,12 @@ bool is_artifact(const std::string& path);
 // of the graph lies whole inside its file with the size its scheme and layout need.
 Result<Artifact> open_artifact(const std::string& path);
 
-// The weights in memory: read in parallel into huge pages where they fit well, else mapped.
-Result<std::shared_ptr<WeightStore>> load_weights(const Artifact& artifact, int threads);
+// The weights of `directory`: read in parallel into huge pages if they are at most `memory_limit` bytes, else
+// mapped.
+constexpr uint64_t kHalfOfMemory = UINT64_MAX;
+Result<std::shared_ptr<WeightStore>> load_weights(const std::string& directory,
+                                                  std::span<const WeightEntry> entries, int threads,
+                                                  uint64_t memory_limit = kHalfOfMemory);
 
 // Hashes every file of the content and compares with the manifest.
 Status check_hashes(const Artifact& artifact);

@@ -27,6 +27,9 @@ class ArtifactWriter {
   Status append(const void* data, uint64_t size);
   Status end_weight();
 
+  // What is wholly on disk.
+  const std::vector<WeightEntry>& entries() const { return entries_; }
+
   // Writes graph, plan, text files and manifest. `facts` are the manifest's fields besides those written
   // here. known_answer.safetensors, if wanted, must lie in the job directory already.
   Result<std::string> finish(const Graph& graph, const Plan& plan,

@@ -1,8 +1,11 @@
 #include "base/huge_buffer.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "base/file.h"
@@ -30,6 +33,24 @@ Result<HugeBuffer> HugeBuffer::allocate(uint64_t bytes) {
   auto* data = reinterpret_cast<std::byte*>(aligned);
   if (slack) ::madvise(data, bytes, MADV_HUGEPAGE);
   return HugeBuffer(data, bytes, mapping, mapped);
+}
+
+Result<HugeBuffer> HugeBuffer::in_file(const std::string& directory, uint64_t bytes) {
+  if (bytes == 0) return HugeBuffer();
+  TRY_STATUS(make_directories(directory));
+  std::string name = join_path(directory, "spill-XXXXXX");
+  const int fd = ::mkstemp(name.data());
+  if (fd < 0) return errno_error(errno, "create", name);
+  ::unlink(name.c_str());
+  // Space is taken now: a full disk is an error here, not a crash when a page is written.
+  const int failed = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  void* mapping =
+      failed != 0 ? MAP_FAILED : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const int reason = failed != 0 ? failed : errno;
+  ::close(fd);
+  if (mapping == MAP_FAILED)
+    return errno_error(reason, fmt::format("set {} aside", format_bytes(bytes)), directory);
+  return HugeBuffer(static_cast<std::byte*>(mapping), bytes, mapping, bytes);
 }
 
 HugeBuffer::~HugeBuffer() {

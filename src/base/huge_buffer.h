@@ -1,9 +1,11 @@
-// Anonymous zeroed memory for weights, caches and activations, aligned to 2 MiB and asked to sit on huge
-// pages (file mappings get none on most systems). Untouched pages cost nothing.
+// Zeroed memory for weights, caches and activations, aligned to 2 MiB and asked to sit on huge
+// pages (file mappings get none on most systems). Untouched pages cost nothing. What may not count as memory
+// of the process lies in an unnamed file instead: the system writes it out when memory is short.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "base/result.h"
 
@@ -13,6 +15,7 @@ class HugeBuffer {
  public:
   HugeBuffer() = default;
   static Result<HugeBuffer> allocate(uint64_t bytes);
+  static Result<HugeBuffer> in_file(const std::string& directory, uint64_t bytes);
   ~HugeBuffer();
   HugeBuffer(HugeBuffer&& other) noexcept;
   HugeBuffer& operator=(HugeBuffer&& other) noexcept;

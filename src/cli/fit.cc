@@ -22,6 +22,7 @@ struct FitArguments {
                      plan, kv = "bf16", text, tasks;
   std::vector<std::string> disabled;
   bool no_verify = false, force = false;
+  uint64_t memory_limit = 0;
 };
 
 Status run_fit(const FitArguments& args, const GlobalOptions& global) {
@@ -42,6 +43,7 @@ Status run_fit(const FitArguments& args, const GlobalOptions& global) {
   options.verify = !args.no_verify;
   options.force = args.force;
   options.threads = global.threads;
+  options.memory_limit = args.memory_limit;
   options.cache_directory = default_cache_directory();
   options.certify.text_file = args.text;
   options.certify.tasks_file = args.tasks;
@@ -62,6 +64,13 @@ Status run_fit(const FitArguments& args, const GlobalOptions& global) {
 
 }  // namespace
 
+void declare_memory_limit(CLI::App& app, uint64_t* limit) {
+  app.add_option(
+         "--memory-limit", *limit,
+         "memory of its own to stay within, as 3G (default: 1 GiB + 4 times the largest matrix in fp32)")
+      ->transform(CLI::AsSizeValue(false));
+}
+
 void declare_fit(CLI::App& app, const GlobalOptions& global, Action* action) {
   auto args = std::make_shared<FitArguments>();
   app.add_option("model", args->model, "checkpoint directory or GGUF file")->required();
@@ -75,6 +84,7 @@ void declare_fit(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("--disable-pass", args->disabled, "leave out a pass");
   app.add_option("--text", args->text, "evaluation text, in place of the built-in one");
   app.add_option("--tasks", args->tasks, "task file (JSON lines: task, prompt, answer)");
+  declare_memory_limit(app, &args->memory_limit);
   app.add_flag("--no-verify", args->no_verify, "write no certificate; such an artifact is not served");
   app.add_flag("--force", args->force, "replace an artifact of the same name");
   *action = [args, &global] { return run_fit(*args, global); };

@@ -32,6 +32,9 @@ struct Verb {
 #include "cli/verbs.inc"
 #undef VERB
 
+// --memory-limit SIZE of fit and verify.
+void declare_memory_limit(CLI::App& app, uint64_t* limit);
+
 void print_json(const Json& json);
 void print_text(const std::string& text);
 

@@ -1,6 +1,7 @@
 #include "base/file.h"
 #include "cli/verb.h"
 #include "fit/certify.h"
+#include "pull/pull.h"
 
 namespace fettle {
 
@@ -11,7 +12,7 @@ namespace {
 struct VerifyArguments {
   std::string model, against, text, tasks, budget;
   int64_t max_tokens = 1024;
-  bool check_hashes = false;
+  uint64_t memory_limit = 0;
 };
 
 // The budget of the artifact's own certificate, unless another is given.
@@ -37,11 +38,6 @@ Status run_verify(const VerifyArguments& args, const GlobalOptions& global) {
           artifact.manifest.value("source", std::string("?")));
   }
   if (against.empty()) against = args.model;
-  const OpenOptions open{.threads = global.threads, .isa = isa, .cache_tokens = 4096};
-  OpenOptions exact = open;
-  exact.exact = true;
-  TRY(OpenedModel adapted, open_model(args.model, open));
-  TRY(OpenedModel source, open_model(against, exact));
   CertifyOptions options;
   options.text_file = args.text;
   options.tasks_file = args.tasks;
@@ -49,7 +45,15 @@ Status run_verify(const VerifyArguments& args, const GlobalOptions& global) {
   TRY(options.budget, budget_of(args));
   options.created = utc_now();
   options.made_by = "fettle " FETTLE_VERSION;
-  TRY(const Certificate certificate, certify(source, adapted, options));
+  TRY(const Certificate certificate,
+      certify({.source = against,
+               .adapted = args.model,
+               .threads = global.threads,
+               .isa = isa,
+               .cache_tokens = 4096,
+               .memory_limit = args.memory_limit,
+               .spill_directory = join_path(default_cache_directory(), "spill")},
+              options));
   if (global.json)
     print_json(certificate_to_json(certificate));
   else
@@ -70,6 +74,7 @@ void declare_verify(CLI::App& app, const GlobalOptions& global, Action* action) 
   app.add_option("--max-tokens", args->max_tokens, "longest answer to a task")->check(CLI::Range(1, 1 << 20));
   app.add_option("--budget", args->budget,
                  "limits that decide: kld=,p99=,top1=,ppl= (default: those of the certificate)");
+  declare_memory_limit(app, &args->memory_limit);
   *action = [args, &global] { return run_verify(*args, global); };
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "quality/builtin_text.h"
 #include "weights/evaluate.h"
@@ -61,16 +62,29 @@ Check check_repetition(const std::vector<TokenWindow>& source, const std::vector
                   after * 100, before * 100)};
 }
 
-Status certify_generated(OpenedModel& source, OpenedModel& adapted, const std::vector<TokenWindow>& windows,
-                         const Tokenizer& tokenizer, const CertifyOptions& options,
+// A pair of open models, and what their comparison needs besides.
+struct Pair {
+  OpenedModel source, adapted;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::string spill_directory;
+};
+
+// New tokens of each continuation. Every one of them reads the whole source: a large one allows few.
+int64_t affordable_tokens(const Graph& source, int64_t wanted) {
+  constexpr uint64_t kBytesRead = uint64_t{512} << 30;
+  const uint64_t bytes = std::max<uint64_t>(1, stored_bytes(source, true));
+  return std::min(wanted, std::max<int64_t>(4, static_cast<int64_t>(kBytesRead / bytes)));
+}
+
+Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, const CertifyOptions& options,
                          Certificate* certificate) {
+  Executor &source = *pair.source.executor, &adapted = *pair.adapted.executor;
   const auto prompts = prompt_windows(windows, options.generated_prompts);
   if (prompts.empty()) return {};
-  const auto ends = tokenizer.end_tokens();
-  TRY(const auto by_source,
-      continue_greedily(*source.executor, prompts, options.generated_tokens, ends, "source continues"));
-  TRY(const auto by_adapted,
-      continue_greedily(*adapted.executor, prompts, options.generated_tokens, ends, "adapted continues"));
+  const int64_t new_tokens = affordable_tokens(source.graph(), options.generated_tokens);
+  const auto ends = pair.tokenizer->end_tokens();
+  TRY(const auto by_source, continue_greedily(source, prompts, new_tokens, ends, "source continues"));
+  TRY(const auto by_adapted, continue_greedily(adapted, prompts, new_tokens, ends, "adapted continues"));
   const int64_t prompt = static_cast<int64_t>(prompts[0].size());
   const auto without_prompt = [&](const std::vector<TokenWindow>& all) {
     std::vector<TokenWindow> out;
@@ -78,27 +92,28 @@ Status certify_generated(OpenedModel& source, OpenedModel& adapted, const std::v
     return out;
   };
   certificate->greedy_prefix =
-      greedy_prefix(without_prompt(by_source), without_prompt(by_adapted), options.generated_tokens);
+      greedy_prefix(without_prompt(by_source), without_prompt(by_adapted), new_tokens);
   std::vector<TokenWindow> long_enough;
   for (const TokenWindow& w : by_source)
     if (static_cast<int64_t>(w.size()) > prompt) long_enough.push_back(w);
   if (long_enough.empty()) return {};
-  TRY(const Comparison comparison,
-      compare(*source.executor, *adapted.executor, long_enough, prompt - 1, "comparing on generated text"));
+  TRY(const Comparison comparison, compare(source, adapted, long_enough,
+                                           {.first_scored = prompt - 1,
+                                            .label = "comparing on generated text",
+                                            .spill_directory = pair.spill_directory}));
   certificate->generated = drift_part(comparison.scores, 16);
   certificate->repetition = check_repetition(without_prompt(by_source), without_prompt(by_adapted));
   return {};
 }
 
-Status certify_tasks(OpenedModel& source, OpenedModel& adapted, const Tokenizer& tokenizer,
-                     const CertifyOptions& options, Certificate* certificate) {
+Status certify_tasks(Pair& pair, const CertifyOptions& options, Certificate* certificate) {
   if (options.tasks_file.empty()) return {};
   TRY(const auto items, read_tasks(options.tasks_file));
-  TRY(const auto chat, ChatTemplate::load(adapted.text_files));
-  TRY(const TaskMarks by_source,
-      answer_tasks(*source.executor, tokenizer, *chat, items, options.max_task_tokens, "source answers"));
-  TRY(const TaskMarks by_adapted,
-      answer_tasks(*adapted.executor, tokenizer, *chat, items, options.max_task_tokens, "adapted answers"));
+  TRY(const auto chat, ChatTemplate::load(pair.adapted.text_files));
+  TRY(const TaskMarks by_source, answer_tasks(*pair.source.executor, *pair.tokenizer, *chat, items,
+                                              options.max_task_tokens, "source answers"));
+  TRY(const TaskMarks by_adapted, answer_tasks(*pair.adapted.executor, *pair.tokenizer, *chat, items,
+                                               options.max_task_tokens, "adapted answers"));
   for (const auto& [task, marks] : by_source.right_of)
     certificate->tasks.push_back(
         task_score(task, marks.second, marks.first, by_adapted.right_of.at(task).first));
@@ -123,6 +138,53 @@ std::optional<Check> check_template(const OpenedModel& model, const Tokenizer& t
       true,
       fmt::format("a conversation of {} tokens renders and decodes without change; tool calls not tried",
                   ids->size())};
+}
+
+void describe_artifact(const Artifact& artifact, Certificate* certificate) {
+  certificate->content_digest = artifact.content_digest;
+  certificate->target = artifact.plan.target;
+  for (const SchemeShare& share : certificate->schemes)
+    for (const KernelPlan& kernel : artifact.plan.kernels)
+      if (kernel.scheme == share.scheme)
+        certificate->speed_by_scheme.push_back({share.scheme, kernel.read_gbs, false});
+  certificate->model = artifact.manifest.value("name", certificate->model);
+  certificate->source_digest = artifact.manifest.value("source_digest", std::string());
+}
+
+// Both models, within the memory that was promised: the adapted one may take half of it, the source the rest.
+Result<Pair> open_pair(const CertifySubject& subject) {
+  constexpr int64_t kStep = 64;
+  OpenOptions open{.threads = subject.threads,
+                   .isa = subject.isa,
+                   .max_tokens = kStep,
+                   .max_logit_rows = kStep,
+                   .cache_tokens = subject.cache_tokens,
+                   .memory = {subject.memory_limit, 0, 0.5, subject.spill_directory}};
+  Pair pair;
+  TRY(pair.adapted, open_model(subject.adapted, open));
+  open.exact = true;
+  open.memory.share = 1;
+  open.memory.taken = pair.adapted.held_bytes;
+  TRY(pair.source, open_model(subject.source, open));
+  TRY(pair.tokenizer, Tokenizer::load(pair.adapted.text_files));
+  if (pair.source.held_bytes == 0) {
+    pair.spill_directory = subject.spill_directory;
+    log_info("the source is larger than the memory allowed: it passes through layer by layer");
+  }
+  return pair;
+}
+
+// Speed as it will be served: weights in memory if they fit now that the source is gone.
+Result<Speed> speed_alone(Pair& pair, const CertifySubject& subject) {
+  pair.source.executor.reset();
+  if (pair.adapted.held_bytes == 0 && pair.adapted.artifact) {
+    pair.adapted.executor.reset();
+    TRY(pair.adapted, open_model(subject.adapted, {.threads = subject.threads,
+                                                   .isa = subject.isa,
+                                                   .cache_tokens = subject.cache_tokens,
+                                                   .memory = {subject.memory_limit, 0, 1, ""}}));
+  }
+  return measure_speed(*pair.adapted.executor);
 }
 
 }  // namespace
@@ -182,41 +244,33 @@ void describe_weights(const Graph& graph, Certificate* certificate) {
   certificate->parameters = graph.parameters();
 }
 
-Result<Certificate> certify(OpenedModel& source, OpenedModel& adapted, const CertifyOptions& options) {
+Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions& options) {
+  TRY(Pair pair, open_pair(subject));
+  const Graph& graph = pair.adapted.executor->graph();
   Certificate certificate;
   certificate.created = options.created;
   certificate.made_by = options.made_by;
   certificate.budget = options.budget;
-  certificate.model = base_name(adapted.path);
-  certificate.source = base_name(source.path);
-  describe_weights(adapted.executor->graph(), &certificate);
-  if (adapted.artifact) {
-    certificate.content_digest = adapted.artifact->content_digest;
-    certificate.target = adapted.artifact->plan.target;
-    for (const SchemeShare& share : certificate.schemes)
-      for (const KernelPlan& kernel : adapted.artifact->plan.kernels)
-        if (kernel.scheme == share.scheme)
-          certificate.speed_by_scheme.push_back({share.scheme, kernel.read_gbs, false});
-    certificate.model = adapted.artifact->manifest.value("name", certificate.model);
-    certificate.source_digest = adapted.artifact->manifest.value("source_digest", std::string());
-  }
+  certificate.model = base_name(subject.adapted);
+  certificate.source = base_name(subject.source);
+  describe_weights(graph, &certificate);
+  if (pair.adapted.artifact) describe_artifact(*pair.adapted.artifact, &certificate);
 
-  TRY(const auto tokenizer, Tokenizer::load(adapted.text_files));
   TRY(const EvaluationText text, evaluation_of(options));
   certificate.evaluation_sha256 = text.sha256;
-  const int64_t window = std::min<int64_t>(512, adapted.executor->graph().context);
-  TRY(auto windows, make_windows(*tokenizer, text.text, window));
+  TRY(auto windows, make_windows(*pair.tokenizer, text.text, std::min<int64_t>(512, graph.context)));
   if (options.max_windows > 0 && static_cast<int64_t>(windows.size()) > options.max_windows)
     windows.resize(static_cast<size_t>(options.max_windows));
 
   TRY(const Comparison comparison,
-      compare(*source.executor, *adapted.executor, windows, 0, "comparing on held-out text"));
+      compare(*pair.source.executor, *pair.adapted.executor, windows,
+              {.label = "comparing on held-out text", .spill_directory = pair.spill_directory}));
   certificate.evaluation = drift_part(comparison.scores);
   certificate.kld_by_layer = comparison.by_layer;
-  TRY_STATUS(certify_generated(source, adapted, windows, *tokenizer, options, &certificate));
-  TRY_STATUS(certify_tasks(source, adapted, *tokenizer, options, &certificate));
-  certificate.template_round_trip = check_template(adapted, *tokenizer);
-  certificate.speed = measure_speed(*adapted.executor);
+  TRY_STATUS(certify_generated(pair, windows, options, &certificate));
+  TRY_STATUS(certify_tasks(pair, options, &certificate));
+  certificate.template_round_trip = check_template(pair.adapted, *pair.tokenizer);
+  TRY(certificate.speed, speed_alone(pair, subject));
   apply_budget(&certificate);
   return certificate;
 }

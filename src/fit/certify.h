@@ -14,15 +14,24 @@ struct CertifyOptions {
   std::string text_file;   // replaces the built-in evaluation text
   std::string tasks_file;  // adds task scores
   int64_t max_task_tokens = 1024;
-  int64_t generated_prompts = 8, generated_tokens = 96;
+  int64_t generated_prompts = 8;
+  int64_t generated_tokens = 96;  // at most: fewer when every token means reading a large source again
   int64_t max_windows = 0;  // 0: all; otherwise the first so many (quick looks; said in the certificate)
   Budget budget;
   std::string created;  // ISO 8601
   std::string made_by;
 };
 
-// `adapted` and `source` are opened models over the same tokens; the source exact.
-Result<Certificate> certify(OpenedModel& source, OpenedModel& adapted, const CertifyOptions& options);
+// What is compared: a source, run exactly, and what was made of it.
+struct CertifySubject {
+  std::string source, adapted;
+  int threads = 0;
+  Isa isa = Isa::kScalar;
+  int64_t cache_tokens = 2048;
+  uint64_t memory_limit = 0;  // 0: the promise of fit/memory.h
+  std::string spill_directory;
+};
+Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions& options);
 
 // Fills in what the graph and plan of an adapted model say about bytes, schemes and carried tensors.
 void describe_weights(const Graph& graph, Certificate* certificate);

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/progress.h"
-#include "fit/shared_store.h"
+#include "base/log.h"
 
 namespace fettle {
 
@@ -34,71 +33,28 @@ struct GroupState {
 
 class Chooser {
  public:
-  explicit Chooser(const ChooseInput& input)
-      : in_(input), pool_(input.threads), store_(input.checkpoint, pool_) {}
+  explicit Chooser(const ChooseInput& input) : in_(input) {}
 
   Result<Choice> run() {
-    TRY_STATUS(open_source());
-    for (WeightGroup& group : weight_groups(in_.source))
-      if (!group.carried_blocks) states_.push_back({std::move(group), {}, 0});
-    TRY_STATUS(measure_all());
+    TRY(run_, CalibrationRun::create(in_.calibration));
+    std::vector<WeightGroup> groups = weight_groups(in_.calibration.source);
+    std::erase_if(groups, [](const WeightGroup& g) { return g.carried_blocks; });
+    TRY(sensitivity_, run_->measure(groups));
+    TRY(const DriftSummary carried, run_->drift_of({}));
+    base_kld_ = carried.kld_mean.value;
+    for (WeightGroup& group : groups) add_state(std::move(group));
     return settle();
   }
 
  private:
-  // The source's logits of the calibration windows, once.
-  Status open_source() {
-    auto exact = std::make_shared<TransientStore>(in_.source, in_.checkpoint, true, pool_);
-    TRY(auto source, Executor::create({in_.source, Plan{}, std::move(exact)}, executor_options()));
-    for (const TokenWindow& window : in_.calibration) {
-      Sequence sequence;
-      std::vector<float>& logits = source_logits_.emplace_back();
-      TRY(const auto last,
-          source->feed(sequence, window, kChunk, [&](int64_t, std::span<const float> rows, int64_t) {
-            logits.insert(logits.end(), rows.begin(), rows.end());
-          }));
-      (void)last;
-      source->cache().release(sequence);
-    }
-    return {};
-  }
-
-  ExecutorOptions executor_options() const {
-    int64_t longest = 1;
-    for (const TokenWindow& w : in_.calibration) longest = std::max(longest, static_cast<int64_t>(w.size()));
-    return {.threads = in_.threads,
-            .isa = in_.isa,
-            .max_tokens = kChunk,
-            .max_logit_rows = kChunk,
-            .cache_tokens = longest};
-  }
-
-  Result<DriftSummary> drift_of(const std::map<std::string, std::string>& schemes) {
-    PassOptions passes = in_.passes;
-    passes.schemes = schemes;
-    TRY(Graph graph, run_passes(in_.source, passes, nullptr));
-    TRY(auto adapted, Executor::create({graph, Plan{}, store_.bind(graph)}, executor_options()));
-    const int64_t vocab = graph.vocab;
-    std::vector<std::vector<PositionScore>> scores;
-    for (size_t w = 0; w < in_.calibration.size(); ++w) {
-      const TokenWindow& window = in_.calibration[w];
-      std::vector<PositionScore>& out = scores.emplace_back(window.size());
-      Sequence sequence;
-      TRY(const auto last,
-          adapted->feed(sequence, window, kChunk, [&](int64_t first, std::span<const float> rows, int64_t n) {
-            pool_.for_each(n, [&](int64_t i) {
-              const size_t position = static_cast<size_t>(first + i);
-              const int32_t next = position + 1 < window.size() ? window[position + 1] : -1;
-              out[position] = score_position(
-                  {source_logits_[w].data() + static_cast<int64_t>(position) * vocab,
-                   static_cast<size_t>(vocab)},
-                  rows.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab)), next);
-            });
-          }));
-      (void)last;
-      adapted->cache().release(sequence);
-    }
-    return summarise(scores);
+  void add_state(WeightGroup group) {
+    GroupState state{std::move(group), {}, 0};
+    state.options.push_back({"", cost(state.group, ""), 0});
+    for (const Sensitivity& s : sensitivity_)
+      if (s.group == state.group.name)
+        state.options.push_back({s.scheme, cost(state.group, s.scheme), s.kld});
+    prune(state);
+    states_.push_back(std::move(state));
   }
 
   std::map<std::string, std::string> schemes_with(const WeightGroup& group, const std::string& scheme) const {
@@ -110,8 +66,9 @@ class Chooser {
 
   double cost(const WeightGroup& group, const std::string& scheme_text) const {
     const std::string name =
-        scheme_text.empty() ? std::string(scheme_name(in_.source.find_weight(group.weights[0])->expr->scheme))
-                            : scheme_text;
+        scheme_text.empty()
+            ? std::string(scheme_name(in_.calibration.source.find_weight(group.weights[0])->expr->scheme))
+            : scheme_text;
     const Scheme scheme = *parse_scheme(name);
     const double bytes = static_cast<double>(group.parameters) / static_cast<double>(group.cols) *
                          static_cast<double>(row_bytes(scheme, group.cols));
@@ -119,25 +76,6 @@ class Chooser {
     if (in_.objective == Objective::kMemory || !kernel) return bytes;
     if (in_.objective == Objective::kLatency) return bytes / (kernel->read_gbs * 1e9);
     return 2.0 * static_cast<double>(group.parameters) / (kernel->gops * 1e9);
-  }
-
-  Status measure_all() {
-    TRY(const DriftSummary carried, drift_of({}));
-    Progress progress("measuring sensitivity", states_.size() * in_.candidates.size());
-    for (GroupState& state : states_) {
-      state.options.push_back({"", cost(state.group, ""), 0});
-      for (const std::string& scheme : in_.candidates) {
-        progress.add(1);
-        if (!row_fits(*parse_scheme(scheme), state.group.cols)) continue;
-        TRY(const DriftSummary drift, drift_of(schemes_with(state.group, scheme)));
-        const double kld = std::max(0.0, drift.kld_mean.value - carried.kld_mean.value);
-        state.options.push_back({scheme, cost(state.group, scheme), kld});
-        sensitivity_.push_back({state.group.name, scheme, kld});
-      }
-      prune(state);
-    }
-    base_kld_ = carried.kld_mean.value;
-    return {};
   }
 
   // Keeps the options that are not beaten in both cost and loss.
@@ -188,32 +126,35 @@ class Chooser {
            (!b.ppl_ratio_max || d.perplexity_adapted <= *b.ppl_ratio_max * d.perplexity_source);
   }
 
-  // Losses of single groups add up only roughly: choose by the sum, measure the whole, tighten until the
-  // measurement fits. Some of the budget is kept in hand, as held-out text will differ.
+  // Losses of single groups add up only roughly: choose by the sum, measure the whole, correct the sum by
+  // what was measured, until it fits. Some of the budget is kept in hand, as held-out text will differ.
   Result<Choice> settle() {
-    constexpr double kInHand = 0.8;
-    double allowed = in_.budget.kld_mean ? *in_.budget.kld_mean * kInHand : INFINITY;
+    constexpr double kInHand = 0.8, kTighten = 0.7;
+    double allowed = in_.budget.kld_mean ? *in_.budget.kld_mean * kInHand : INFINITY, correction = 1;
     Choice choice;
-    while (true) {
-      while (predicted() > allowed && upgrade()) {
+    for (int round = 1;; ++round) {
+      while (correction * predicted() > allowed && upgrade()) {
       }
       choice.schemes = chosen();
-      TRY(choice.reached, drift_of(choice.schemes));
+      log_info("measuring choice {}: {} of {} groups as the source has them", round,
+               std::count_if(states_.begin(), states_.end(),
+                             [](const GroupState& s) { return s.options[s.chosen].scheme.empty(); }),
+               states_.size());
+      TRY(choice.reached, run_->drift_of(choice.schemes));
+      const double kld = choice.reached.kld_mean.value;
       choice.within_budget = meets(choice.reached);
-      const bool in_hand =
-          !in_.budget.kld_mean || choice.reached.kld_mean.value <= *in_.budget.kld_mean * kInHand;
-      if ((choice.within_budget && in_hand) || !upgrade()) break;
-      allowed = std::min(allowed, predicted());
+      if (choice.within_budget && (!in_.budget.kld_mean || kld <= *in_.budget.kld_mean * kInHand)) break;
+      correction = std::max(correction, kld / std::max(predicted(), 1e-12));
+      if (choice.within_budget || kld <= allowed)
+        allowed = std::min(allowed, kTighten * correction * predicted());
+      if (!upgrade()) break;
     }
     choice.sensitivity = std::move(sensitivity_);
     return choice;
   }
 
-  static constexpr int64_t kChunk = 64;
   const ChooseInput& in_;
-  ThreadPool pool_;
-  SharedStore store_;
-  std::vector<std::vector<float>> source_logits_;
+  std::unique_ptr<CalibrationRun> run_;
   std::vector<GroupState> states_;
   std::vector<Sensitivity> sensitivity_;
   double base_kld_ = 0;

@@ -6,11 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "arch/arch.h"
 #include "fit/rates.h"
-#include "passes/pass.h"
+#include "fit/sensitivity.h"
 #include "quality/certificate.h"
-#include "quality/evaluate.h"
 
 namespace fettle {
 
@@ -22,16 +20,10 @@ std::string_view objective_name(Objective objective);
 Result<std::string> parse_scheme_choice(const std::string& name);
 
 struct ChooseInput {
-  const Checkpoint& checkpoint;
-  const Graph& source;  // unmodified
-  const std::vector<TokenWindow>& calibration;
+  const CalibrationInput& calibration;
   const LocalTarget& target;
   Objective objective;
   Budget budget;
-  std::vector<std::string> candidates;  // schemes to consider for float weights
-  PassOptions passes;
-  int threads;
-  Isa isa;
 };
 struct Choice {
   std::map<std::string, std::string> schemes;  // weight -> scheme

@@ -98,16 +98,10 @@ class FitJob {
     std::vector<TokenWindow> chosen;
     for (int64_t i = 0; i < kCalibrationWindows && i < static_cast<int64_t>(windows.size()); ++i)
       chosen.push_back(windows[static_cast<size_t>(i) * windows.size() / kCalibrationWindows]);
-    TRY(Choice choice, choose_by_budget({checkpoint_,
-                                         built_.graph,
-                                         chosen,
-                                         target,
-                                         options_.objective,
-                                         options_.budget,
-                                         {"i4g32", "i4g32z", "i8c", "q8_0"},
-                                         pass_options(),
-                                         options_.threads,
-                                         options_.isa}));
+    const CalibrationInput calibration{
+        checkpoint_,    built_.graph,     chosen,       {"i4g32", "i4g32z", "i8c", "q8_0"},
+        pass_options(), options_.threads, options_.isa, {options_.memory_limit, 0, 1, job_directory()}};
+    TRY(Choice choice, choose_by_budget({calibration, target, options_.objective, options_.budget}));
     if (!choice.within_budget)
       return make_error(
           Code::kCheckFailed,
@@ -149,7 +143,7 @@ class FitJob {
       TRY_STATUS(pack_weight(writer, evaluator, w, progress));
     }
     progress.finish();
-    TRY_STATUS(write_known_answer());
+    TRY_STATUS(write_known_answer(writer));
     TRY(result_.content_digest, writer.finish(graph_, plan_, text_files_, facts()));
     return {};
   }
@@ -164,7 +158,7 @@ class FitJob {
     std::vector<std::byte> packed(static_cast<size_t>(size.member_bytes));
     for (int64_t member = 0; member < e.stack(); ++member) {
       std::fill(packed.begin(), packed.end(), std::byte{0});
-      auto done = pack_member(evaluator, e, member, false, pool_, packed.data());
+      auto done = pack_member(evaluator, e, member, e.scheme, pool_, packed.data());
       if (!done.ok()) return std::move(done).error().context("weight @" + w.name);
       TRY_STATUS(writer.append(packed.data(), packed.size()));
       progress.add(packed.size());
@@ -194,10 +188,9 @@ class FitJob {
     return name;
   }
 
-  // Logits of a fixed short input on the reference-order kernels of this machine: what a server checks itself
-  // against.
-  Status write_known_answer() {
-    auto store = std::make_shared<TransientStore>(graph_, checkpoint_, false, pool_);
+  // Logits of a fixed short input, by the weights just written: what a server checks itself against.
+  Status write_known_answer(const ArtifactWriter& writer) {
+    TRY(auto store, load_weights(job_directory(), writer.entries(), options_.threads, 0));
     constexpr int64_t kTokens = 16;
     TRY(auto executor, Executor::create({graph_, plan_, store}, {.threads = options_.threads,
                                                                  .isa = options_.isa,
@@ -215,16 +208,15 @@ class FitJob {
   }
 
   Status verify() {
-    const int64_t cache = 2048;
-    TRY(OpenedModel adapted,
-        open_model(job_directory(),
-                   {.threads = options_.threads, .isa = options_.isa, .cache_tokens = cache}));
-    TRY(OpenedModel source,
-        open_model(options_.model,
-                   {.exact = true, .threads = options_.threads, .isa = options_.isa, .cache_tokens = cache}));
     CertifyOptions certify_options = options_.certify;
     certify_options.budget = options_.budget;
-    TRY(Certificate certificate, certify(source, adapted, certify_options));
+    TRY(const Certificate certificate, certify({.source = options_.model,
+                                                .adapted = job_directory(),
+                                                .threads = options_.threads,
+                                                .isa = options_.isa,
+                                                .memory_limit = options_.memory_limit,
+                                                .spill_directory = job_directory()},
+                                               certify_options));
     TRY_STATUS(write_file_atomic(join_path(job_directory(), "certificate.json"),
                                  dump_json(certificate_to_json(certificate)) + "\n"));
     TRY_STATUS(write_file_atomic(join_path(job_directory(), "report.html"), render_report(certificate)));
@@ -236,7 +228,7 @@ class FitJob {
                         "the certificate does not meet the budget {}: {}; what was reached is in {}",
                         budget_text(options_.budget), failed, join_path(job_directory(), "report.html"));
     }
-    result_.certificate = std::move(certificate);
+    result_.certificate = certificate;
     return {};
   }
 

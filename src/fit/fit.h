@@ -22,6 +22,7 @@ struct FitOptions {
   int threads = 0;
   Isa isa = Isa::kScalar;
   std::string cache_directory;
+  uint64_t memory_limit = 0;  // 0: the promise of fit/memory.h
   CertifyOptions certify;
 };
 

@@ -10,7 +10,16 @@ namespace fettle {
 
 namespace {
 
-Result<Model> checkpoint_model(OpenedModel* opened, const OpenOptions& options) {
+// What an executor needs besides options: the model, and whether its weights come layer by layer.
+struct Opening {
+  Model model;
+  bool stream = false;
+};
+
+Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options) {
+  TRY(Checkpoint checkpoint, Checkpoint::open(opened->path));
+  opened->checkpoint = std::make_unique<Checkpoint>(std::move(checkpoint));
+  TRY(opened->text_files, opened->checkpoint->text_files());
   TRY(BuiltGraph built, build_graph(*opened->checkpoint));
   if (!opened->checkpoint->has_weights())
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", opened->path);
@@ -20,9 +29,29 @@ Result<Model> checkpoint_model(OpenedModel* opened, const OpenOptions& options) 
   }
   opened->graph = std::make_unique<Graph>(std::move(graph));
   opened->pool = std::make_unique<ThreadPool>(options.threads);
-  return Model{
-      *opened->graph, Plan{},
-      std::make_shared<TransientStore>(*opened->graph, *opened->checkpoint, options.exact, *opened->pool)};
+  const uint64_t bytes = stored_bytes(*opened->graph, options.exact),
+                 allowed = weights_allowed(*opened->graph, options.memory);
+  const bool stream = bytes > allowed;
+  opened->held_bytes = stream ? 0 : bytes;
+  return Opening{
+      {*opened->graph, Plan{},
+       std::make_shared<TransientStore>(*opened->graph, *opened->checkpoint, options.exact, *opened->pool,
+                                        WeightMemory(allowed, options.memory.spill_directory))},
+      stream};
+}
+
+Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {
+  if (options.exact)
+    return make_error(Code::kUsage, "--exact runs a source checkpoint; '{}' is an artifact", opened->path);
+  TRY(Artifact artifact, open_artifact(opened->path));
+  opened->artifact = std::make_unique<Artifact>(std::move(artifact));
+  opened->text_files = opened->artifact->text_files;
+  const Graph& graph = opened->artifact->graph;
+  const uint64_t allowed = weights_allowed(graph, options.memory), bytes = stored_bytes(graph, false);
+  const int threads = options.threads > 0 ? options.threads : ThreadPool::available_processors();
+  TRY(auto weights, load_weights(opened->path, opened->artifact->entries, threads, allowed));
+  opened->held_bytes = bytes > allowed ? 0 : bytes;
+  return Opening{{graph, opened->artifact->plan, std::move(weights)}, false};
 }
 
 }  // namespace
@@ -53,30 +82,15 @@ Result<OpenedModel> open_model(const std::string& path, const OpenOptions& optio
   const auto start = std::chrono::steady_clock::now();
   OpenedModel opened;
   opened.path = path;
-  Model model;
-  if (is_artifact(path)) {
-    if (options.exact)
-      return make_error(Code::kUsage, "--exact runs a source checkpoint; '{}' is an artifact", path);
-    TRY(Artifact artifact, open_artifact(path));
-    opened.artifact = std::make_unique<Artifact>(std::move(artifact));
-    TRY(auto weights,
-        load_weights(*opened.artifact,
-                     options.threads > 0 ? options.threads : ThreadPool::available_processors()));
-    model = {opened.artifact->graph, opened.artifact->plan, std::move(weights)};
-    opened.text_files = opened.artifact->text_files;
-  } else {
-    TRY(Checkpoint checkpoint, Checkpoint::open(path));
-    opened.checkpoint = std::make_unique<Checkpoint>(std::move(checkpoint));
-    TRY(model, checkpoint_model(&opened, options));
-    TRY(opened.text_files, opened.checkpoint->text_files());
-  }
+  TRY(Opening opening, is_artifact(path) ? open_packed(&opened, options) : open_checkpoint(&opened, options));
   const int64_t cache =
-      options.cache_tokens > 0 ? options.cache_tokens : std::min<int64_t>(model.graph.context, 8192);
-  TRY(opened.executor, Executor::create(std::move(model), {.threads = options.threads,
-                                                           .isa = options.isa,
-                                                           .max_tokens = options.max_tokens,
-                                                           .max_logit_rows = options.max_logit_rows,
-                                                           .cache_tokens = cache}));
+      options.cache_tokens > 0 ? options.cache_tokens : std::min<int64_t>(opening.model.graph.context, 8192);
+  TRY(opened.executor, Executor::create(std::move(opening.model), {.threads = options.threads,
+                                                                   .isa = options.isa,
+                                                                   .max_tokens = options.max_tokens,
+                                                                   .max_logit_rows = options.max_logit_rows,
+                                                                   .cache_tokens = cache,
+                                                                   .stream = opening.stream}));
   opened.load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return opened;
 }

@@ -8,6 +8,7 @@
 
 #include "arch/arch.h"
 #include "artifact/artifact.h"
+#include "fit/memory.h"
 #include "passes/pass.h"
 #include "runtime/executor.h"
 
@@ -21,6 +22,7 @@ struct OpenOptions {
   int64_t max_logit_rows = 64;
   int64_t cache_tokens = 0;  // 0: the model's context, at most 8192
   PassOptions passes{};      // for checkpoints
+  MemoryBound memory{};
 };
 
 struct OpenedModel {
@@ -31,6 +33,7 @@ struct OpenedModel {
   std::unique_ptr<ThreadPool> pool;        // evaluates weights of a checkpoint
   std::map<std::string, std::string> text_files;
   std::unique_ptr<Executor> executor;
+  uint64_t held_bytes = 0;  // of weights in the process's own memory for as long as the model is open
   double load_s = 0;
 };
 

@@ -28,7 +28,7 @@ Result<StoredWeight> SharedStore::get(const Expr& expr) {
   const bool carried = is_carried(expr);
   const std::string key = carried ? expr_text(expr) : "";
   if (const auto it = carried_.find(key); carried && it != carried_.end()) return it->second;
-  TRY(StoredWeight stored, evaluate_weight(evaluator_, expr, false, pool_));
+  TRY(StoredWeight stored, evaluate_weight(evaluator_, expr, expr.scheme, pool_, memory_));
   if (carried) carried_[key] = stored;
   return stored;
 }

@@ -1,5 +1,5 @@
-// Packed weights shared between many graphs over one checkpoint: the same expression is evaluated once. What
-// only one graph used is dropped with it, so memory is one packing of the model plus what is being tried.
+// Packed weights shared between many graphs over one checkpoint: a carried weight is evaluated once for all
+// of them and stays until forget(); what a graph codes anew lives as long as that graph holds it.
 #pragma once
 
 #include <map>
@@ -12,10 +12,12 @@ namespace fettle {
 
 class SharedStore {
  public:
-  SharedStore(const Checkpoint& checkpoint, ThreadPool& pool) : evaluator_(checkpoint), pool_(pool) {}
+  SharedStore(const Checkpoint& checkpoint, ThreadPool& pool, WeightMemory memory)
+      : evaluator_(checkpoint), pool_(pool), memory_(std::move(memory)) {}
 
-  // A store for one graph. Weights whose expression is carried stay for the next graph.
+  // A store for one graph.
   std::shared_ptr<WeightStore> bind(const Graph& graph);
+  void forget() { carried_.clear(); }
 
  private:
   friend class BoundStore;
@@ -23,6 +25,7 @@ class SharedStore {
 
   Evaluator evaluator_;
   ThreadPool& pool_;
+  WeightMemory memory_;
   std::map<std::string, StoredWeight> carried_;  // by expression
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "base/file.h"
 #include "base/progress.h"
 
@@ -79,31 +80,6 @@ class HeldSequence {
 
 constexpr int64_t kChunk = 64;
 
-Result<std::vector<PositionScore>> compare_window(Executor& source, Executor& adapted,
-                                                  const TokenWindow& window, int64_t first_scored) {
-  HeldSequence in_source(source), in_adapted(adapted);
-  const int64_t vocab = source.graph().vocab, length = static_cast<int64_t>(window.size());
-  std::vector<PositionScore> scores(static_cast<size_t>(std::max<int64_t>(0, length - first_scored)));
-  for (int64_t at = 0; at < length; at += kChunk) {
-    const int64_t n = std::min(kChunk, length - at);
-    const std::span<const int32_t> tokens(window.data() + at, static_cast<size_t>(n));
-    const SequenceInput a{&in_source.sequence, tokens, Logits::kAll},
-        b{&in_adapted.sequence, tokens, Logits::kAll};
-    TRY(const auto expected, source.forward({&a, 1}));
-    TRY(const auto found, adapted.forward({&b, 1}));
-    source.pool().for_each(n, [&](int64_t i) {
-      const int64_t position = at + i;
-      if (position < first_scored) return;
-      const int32_t next = position + 1 < length ? window[static_cast<size_t>(position + 1)] : -1;
-      const auto row = [&](std::span<const float> logits) {
-        return logits.subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab));
-      };
-      scores[static_cast<size_t>(position - first_scored)] = score_position(row(expected), row(found), next);
-    });
-  }
-  return scores;
-}
-
 std::string trimmed(std::string_view text) {
   const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
   while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
@@ -125,20 +101,53 @@ Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const 
   return windows;
 }
 
+void score_chunk(ThreadPool& pool, const Chunk& chunk, const TokenWindow& window, const LogitPair& logits,
+                 int64_t first_scored, std::vector<PositionScore>* scores) {
+  pool.for_each(chunk.count, [&](int64_t i) {
+    const int64_t position = chunk.first + i;
+    if (position < first_scored) return;
+    const size_t next = static_cast<size_t>(position) + 1;
+    const auto row = [&](std::span<const float> all) {
+      return all.subspan(static_cast<size_t>(i * logits.vocab), static_cast<size_t>(logits.vocab));
+    };
+    (*scores)[static_cast<size_t>(position - first_scored)] =
+        score_position(row(logits.expected), row(logits.found), next < window.size() ? window[next] : -1);
+  });
+}
+
 Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows,
-                           int64_t first_scored, const std::string& label) {
-  if (source.graph().vocab != adapted.graph().vocab)
+                           const CompareOptions& options) {
+  const int64_t vocab = source.graph().vocab;
+  if (vocab != adapted.graph().vocab)
     return bad_input("the vocabularies differ: {} and {}; these models cannot be compared token by token",
-                     source.graph().vocab, adapted.graph().vocab);
-  uint64_t total = 0;
-  for (const TokenWindow& w : windows) total += w.size();
-  Progress progress(label, total);
-  LayerErrors layers(source, adapted);
+                     vocab, adapted.graph().vocab);
+  TRY(Sweep of_source, Sweep::create(source, windows));
+  TRY(Sweep of_adapted, Sweep::create(adapted, windows));
+  TRY(const ResidualStream in_source, ResidualStream::create(of_source, options.spill_directory));
+  TRY(const ResidualStream in_adapted, ResidualStream::create(of_adapted, options.spill_directory));
+  const std::vector<Chunk>& chunks = of_source.chunks();
+  if (of_source.parts() != of_adapted.parts())
+    return bad_input("the models have {} and {} layers; they cannot be compared layer by layer",
+                     source.graph().layers, adapted.graph().layers);
+  CHECK(chunks.size() == of_adapted.chunks().size());
+
   Comparison comparison;
-  for (const TokenWindow& window : windows) {
-    TRY(auto scores, compare_window(source, adapted, window, first_scored));
-    comparison.scores.push_back(std::move(scores));
-    progress.add(window.size());
+  for (const TokenWindow& window : windows)
+    comparison.scores.emplace_back(static_cast<size_t>(
+        std::max<int64_t>(0, static_cast<int64_t>(window.size()) - options.first_scored)));
+  Progress progress(options.label, chunks.size() * of_source.parts());
+  LayerErrors layers(source, adapted);
+  for (size_t part = 0; part < of_source.parts(); ++part) {
+    TRY_STATUS(of_source.open(part));
+    TRY_STATUS(of_adapted.open(part));
+    for (const Chunk& chunk : chunks) {
+      const auto expected = of_source.run(chunk, in_source.at(chunk));
+      const auto found = of_adapted.run(chunk, in_adapted.at(chunk));
+      if (expected.empty()) continue;
+      score_chunk(source.pool(), chunk, windows[chunk.sequence], {expected, found, vocab},
+                  options.first_scored, &comparison.scores[chunk.sequence]);
+    }
+    progress.add(chunks.size());
   }
   comparison.by_layer = layers.finish(source, adapted);
   return comparison;

@@ -1,5 +1,6 @@
 // The measurements of a certificate: two executors, source (exact) and adapted, over the same tokens in
-// lockstep, so that only one step's logits of each are ever kept.
+// lockstep, layer by layer (runtime/sweep.h), so that weights pass through once and only one step's logits of
+// each are ever kept.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "base/result.h"
 #include "quality/certificate.h"
 #include "runtime/executor.h"
+#include "runtime/sweep.h"
 #include "text/text.h"
 
 namespace fettle {
@@ -23,14 +25,26 @@ using TokenWindow = std::vector<int32_t>;
 Result<std::vector<TokenWindow>> make_windows(const Tokenizer& tokenizer, const std::string& text,
                                               int64_t size = 512);
 
+// Scores the rows of one chunk of a window; position first_scored goes to the front of `scores`.
+struct LogitPair {
+  std::span<const float> expected, found;  // [chunk.count, vocab]
+  int64_t vocab;
+};
+void score_chunk(ThreadPool& pool, const Chunk& chunk, const TokenWindow& window, const LogitPair& logits,
+                 int64_t first_scored, std::vector<PositionScore>* scores);
+
 struct Comparison {
   std::vector<std::vector<PositionScore>> scores;  // by window
   std::vector<LayerError> by_layer;
 };
-// first_scored: positions before it (a prompt) are fed but not scored. Chunks are clamped to what the
-// executors take.
+struct CompareOptions {
+  int64_t first_scored = 0;     // positions before it (a prompt) are fed but not scored
+  std::string label;            // of the progress bar
+  std::string spill_directory;  // where states between layers are kept; "": in memory
+};
+// Both executors must take steps of the same size.
 Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows,
-                           int64_t first_scored, const std::string& label);
+                           const CompareOptions& options);
 
 // Greedy continuations of prompts, all in one batch: [prompt][new tokens]; ends at an end token.
 Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span<const TokenWindow> prompts,

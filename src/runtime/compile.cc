@@ -1,7 +1,6 @@
 #include "runtime/compile.h"
 
 #include <algorithm>
-#include <set>
 
 #include "base/check.h"
 
@@ -9,22 +8,26 @@ namespace fettle {
 
 namespace {
 
+Value place_value(const StoragePlan& storage, const Placement& p, const ValueType& type,
+                  const HugeBuffer& arena) {
+  Value value{type, arena.data() + storage.offsets[p.storage], p.ld};
+  value.data += p.first_column * static_cast<int64_t>(sizeof(float));
+  return value;
+}
+
 class Compiler {
  public:
-  Compiler(const Model& model, KvCache& cache, const ExecutorOptions& options)
+  Compiler(const Model& model, const Frame& frame, KvCache& cache, const ExecutorOptions& options)
       : graph_(model.graph),
         plan_(model.plan),
         store_(*model.weights),
+        frame_(frame),
         cache_(cache),
-        options_(options),
-        storage_(plan_storage(graph_, options.max_tokens, options.max_logit_rows)) {}
+        options_(options) {}
 
-  Result<Program> run() {
-    TRY(program_.arena, HugeBuffer::allocate(storage_.arena_bytes));
-    for (size_t id = 0; id < graph_.nodes.size(); ++id)
-      program_.values.push_back(value_at(storage_.values[id], graph_.nodes[id].type));
-    for (size_t id = 0; id < graph_.nodes.size(); ++id) {
-      auto compiled = compile_node(static_cast<ValueId>(id));
+  Result<Program> run(const Part& part) {
+    for (ValueId id = part.begin; id < part.end; ++id) {
+      auto compiled = compile_node(id);
       if (!compiled.ok())
         return std::move(compiled).error().context(
             fmt::format("%{} ({})", id, op_info(graph_.nodes[id].op).name));
@@ -35,12 +38,7 @@ class Compiler {
   }
 
  private:
-  Value value_at(const Placement& p, const ValueType& type) const {
-    Value value{type, program_.arena.data() + storage_.offsets[p.storage], p.ld};
-    value.data += p.first_column * static_cast<int64_t>(sizeof(float));
-    return value;
-  }
-  const Value& in(const Node& node, int i) const { return program_.values[node.inputs[i]]; }
+  const Value& in(const Node& node, int i) const { return frame_.values[node.inputs[i]]; }
 
   void emit(std::unique_ptr<Step> step, ValueId produces) {
     program_.steps.push_back({std::move(step), produces});
@@ -52,12 +50,10 @@ class Compiler {
     if (stored.shape != expected)
       return bad_input("weight @{} is stored as {}; the graph says {}", name, shape_text(stored.shape),
                        shape_text(expected));
-    if (counted_.insert(name).second) {
-      const bool vector = expected.size() == 1;
-      const int64_t members = expected.size() == 3 ? expected[0] : 1;
-      program_.weight_bytes += static_cast<uint64_t>(vector ? row_bytes(stored.scheme, expected[0])
-                                                            : members * stored.member_bytes);
-    }
+    const bool vector = expected.size() == 1;
+    const int64_t members = expected.size() == 3 ? expected[0] : 1;
+    program_.weight_bytes[name] =
+        static_cast<uint64_t>(vector ? row_bytes(stored.scheme, expected[0]) : members * stored.member_bytes);
     return stored;
   }
 
@@ -106,7 +102,7 @@ class Compiler {
 
   Status compile_node(ValueId id) {
     const Node& node = graph_.nodes[id];
-    const Value& out = program_.values[id];
+    const Value& out = frame_.values[id];
     const Isa isa = options_.isa;
     switch (node.op) {
       case Op::kEmbed: {
@@ -136,7 +132,7 @@ class Compiler {
       case Op::kAttention:
         return compile_attention(node, id);
       case Op::kAdd:
-        if (!storage_.fused_add[node.inputs[1]])
+        if (!frame_.storage.fused_add[node.inputs[1]])
           emit(make_add_step(in(node, 0), in(node, 1), out, isa), id);
         else
           program_.steps.back().produces = id;  // the linear just before has added already
@@ -165,19 +161,19 @@ class Compiler {
       TRY(BoundLinear segment, bind(ref, x.type.form));
       segments.push_back(std::move(segment));
     }
-    emit(make_linear_step(x, std::move(segments), program_.values[id], storage_.fused_add[id]), id);
+    emit(make_linear_step(x, std::move(segments), frame_.values[id], frame_.storage.fused_add[id]), id);
     return {};
   }
 
   Status compile_attention(const Node& node, ValueId id) {
     int64_t index = 0;
     while (graph_.caches[index].layer != node.layer) ++index;
-    const Value& out = program_.values[id];
+    const Value& out = frame_.values[id];
     Value plain = out;
     if (out.type.form != Form::kF32) {
       ValueType type = out.type;
       type.form = Form::kF32;
-      plain = value_at(storage_.plain[id], type);
+      plain = place_value(frame_.storage, frame_.storage.plain[id], type, frame_.arena);
     }
     TRY(auto step, make_attention_step({.q = in(node, 0),
                                         .k = in(node, 1),
@@ -203,7 +199,7 @@ class Compiler {
     const int64_t experts = gate.weight.shape[0], inner = gate.n;
     emit(make_experts_step({.x = x,
                             .routes = in(node, 1),
-                            .out = program_.values[id],
+                            .out = frame_.values[id],
                             .k = in(node, 1).type.cols,
                             .experts = experts,
                             .inner = inner,
@@ -220,17 +216,37 @@ class Compiler {
   const Graph& graph_;
   const Plan& plan_;
   WeightStore& store_;
+  const Frame& frame_;
   KvCache& cache_;
   const ExecutorOptions& options_;
-  StoragePlan storage_;
   Program program_;
-  std::set<std::string> counted_;
 };
 
 }  // namespace
 
-Result<Program> compile(const Model& model, KvCache& cache, const ExecutorOptions& options) {
-  return Compiler(model, cache, options).run();
+std::vector<Part> split_parts(const Graph& graph) {
+  std::vector<Part> parts;
+  for (ValueId id = 0; id < static_cast<ValueId>(graph.nodes.size()); ++id)
+    if (id == 0 || graph.nodes[id].layer != graph.nodes[id - 1].layer)
+      parts.push_back({id, id + 1});
+    else
+      parts.back().end = id + 1;
+  return parts;
+}
+
+Result<Frame> make_frame(const Graph& graph, const ExecutorOptions& options) {
+  Frame frame;
+  frame.storage = plan_storage(graph, options.max_tokens, options.max_logit_rows);
+  TRY(frame.arena, HugeBuffer::allocate(frame.storage.arena_bytes));
+  for (size_t id = 0; id < graph.nodes.size(); ++id)
+    frame.values.push_back(
+        place_value(frame.storage, frame.storage.values[id], graph.nodes[id].type, frame.arena));
+  return frame;
+}
+
+Result<Program> compile(const Model& model, const Part& part, const Frame& frame, KvCache& cache,
+                        const ExecutorOptions& options) {
+  return Compiler(model, frame, cache, options).run(part);
 }
 
 }  // namespace fettle

@@ -1,7 +1,9 @@
 // From graph to steps: which values share storage, which operations work in place, which kernels run.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/huge_buffer.h"
@@ -33,13 +35,28 @@ struct CompiledStep {
   ValueId produces;  // the node whose value is complete after it
 };
 
-struct Program {
+// A stretch of nodes that can be run by itself once what it reads is in the arena: what comes before the
+// first layer, each layer, what comes after the last.
+struct Part {
+  ValueId begin, end;
+};
+std::vector<Part> split_parts(const Graph& graph);
+
+// What all parts share: where values live.
+struct Frame {
+  StoragePlan storage;
   HugeBuffer arena;
   std::vector<Value> values;  // by node
+};
+Result<Frame> make_frame(const Graph& graph, const ExecutorOptions& options);
+
+// The steps of one part, bound to its weights, which live as long as the steps do.
+struct Program {
   std::vector<CompiledStep> steps;
-  uint64_t weight_bytes = 0;
+  std::map<std::string, uint64_t> weight_bytes;  // of each weight it reads, packed
   int64_t scratch_floats = 0;
 };
-Result<Program> compile(const Model& model, KvCache& cache, const ExecutorOptions& options);
+Result<Program> compile(const Model& model, const Part& part, const Frame& frame, KvCache& cache,
+                        const ExecutorOptions& options);
 
 }  // namespace fettle

@@ -3,33 +3,20 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "runtime/compile.h"
+#include "runtime/executor_impl.h"
 
 namespace fettle {
-
-struct Executor::Impl {
-  Model model;
-  ExecutorOptions options;
-  ThreadPool pool;
-  KvCache cache;
-  Program program;
-  std::vector<std::vector<float>> scratch;
-  std::vector<bool> observed;  // by node
-  Observer observer;
-
-  explicit Impl(Model m, const ExecutorOptions& o) : model(std::move(m)), options(o), pool(o.threads) {}
-
-  Status check(std::span<const SequenceInput> inputs) const;
-  void execute(Run& run);
-};
 
 Result<std::unique_ptr<Executor>> Executor::create(Model model, const ExecutorOptions& options) {
   auto impl = std::make_unique<Impl>(std::move(model), options);
   TRY(impl->cache, KvCache::create(impl->model.graph, options.cache_tokens));
-  TRY(impl->program, compile(impl->model, impl->cache, options));
-  impl->scratch.assign(static_cast<size_t>(impl->pool.size()),
-                       std::vector<float>(static_cast<size_t>(impl->program.scratch_floats) + 16));
+  TRY(impl->frame, make_frame(impl->model.graph, options));
+  impl->parts = split_parts(impl->model.graph);
+  impl->programs.resize(impl->parts.size());
+  impl->scratch.resize(static_cast<size_t>(impl->pool.size()));
   impl->observed.assign(impl->model.graph.nodes.size(), false);
+  if (!options.stream)
+    for (size_t part = 0; part < impl->parts.size(); ++part) TRY_STATUS(impl->open(part));
   return std::unique_ptr<Executor>(new Executor(std::move(impl)));
 }
 
@@ -38,8 +25,12 @@ Executor::~Executor() = default;
 const Graph& Executor::graph() const { return impl_->model.graph; }
 KvCache& Executor::cache() { return impl_->cache; }
 ThreadPool& Executor::pool() { return impl_->pool; }
-uint64_t Executor::weight_bytes() const { return impl_->program.weight_bytes; }
-uint64_t Executor::activation_bytes() const { return impl_->program.arena.size(); }
+uint64_t Executor::activation_bytes() const { return impl_->frame.arena.size(); }
+uint64_t Executor::weight_bytes() const {
+  uint64_t sum = 0;
+  for (const auto& [name, bytes] : impl_->weight_bytes) sum += bytes;
+  return sum;
+}
 
 void Executor::observe(std::vector<ValueId> values, Observer observer) {
   std::fill(impl_->observed.begin(), impl_->observed.end(), false);
@@ -64,19 +55,31 @@ Status Executor::Impl::check(std::span<const SequenceInput> inputs) const {
   return {};
 }
 
-void Executor::Impl::execute(Run& run) {
+Status Executor::Impl::open(size_t part) {
+  if (programs[part]) return {};
+  TRY(programs[part], compile(model, parts[part], frame, cache, options));
+  weight_bytes.insert(programs[part]->weight_bytes.begin(), programs[part]->weight_bytes.end());
+  const size_t floats = static_cast<size_t>(programs[part]->scratch_floats) + 16;
+  for (std::vector<float>& s : scratch)
+    if (s.size() < floats) s.resize(floats);
+  return {};
+}
+
+void Executor::Impl::execute(size_t begin, size_t end, Run& run) {
+  const auto show = [&](ValueId id) {
+    const Value& value = frame.values[id];
+    if (value.type.form == Form::kF32)
+      observer(id, value.row(0), run.rows(value.type), value.type.cols, value.ld);
+  };
   pool.run([&](int worker) {
-    for (const CompiledStep& compiled : program.steps) {
-      compiled.step->run(run, worker);
-      run.pool.barrier(worker);
-      if (!observer || !observed[compiled.produces]) continue;
-      if (worker == 0) {
-        const Value& value = program.values[compiled.produces];
-        if (value.type.form == Form::kF32)
-          observer(compiled.produces, value.row(0), run.rows(value.type), value.type.cols, value.ld);
+    for (size_t part = begin; part < end; ++part)
+      for (const CompiledStep& compiled : programs[part]->steps) {
+        compiled.step->run(run, worker);
+        run.pool.barrier(worker);
+        if (!observer || !observed[compiled.produces]) continue;
+        if (worker == 0) show(compiled.produces);
+        run.pool.barrier(worker);
       }
-      run.pool.barrier(worker);
-    }
   });
 }
 
@@ -108,10 +111,15 @@ Result<std::span<const float>> Executor::forward(std::span<const SequenceInput> 
           selected,
           sequences,
           impl_->scratch};
-  impl_->execute(run);
+  if (!impl_->options.stream) impl_->execute(0, impl_->parts.size(), run);
+  for (size_t part = 0; impl_->options.stream && part < impl_->parts.size(); ++part) {
+    TRY_STATUS(impl_->open(part));
+    impl_->execute(part, part + 1, run);
+    impl_->close(part);
+  }
   for (const SequenceInput& input : inputs)
     input.sequence->length += static_cast<int64_t>(input.tokens.size());
-  const Value& logits = impl_->program.values.back();
+  const Value& logits = impl_->frame.values.back();
   return std::span<const float>(logits.row(0), static_cast<size_t>(run.selected * logits.type.cols));
 }
 

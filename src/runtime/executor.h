@@ -25,11 +25,13 @@ struct Model {
 };
 
 struct ExecutorOptions {
-  int threads = 0;           // 0: all processors of this process
-  Isa isa = Isa::kScalar;    // the highest level to use; detect_isa() for all of this machine
-  int64_t max_tokens = 256;  // rows of one forward
+  int threads = 0;                     // 0: all processors of this process
+  std::shared_ptr<ThreadPool> pool{};  // a team shared with others; null: one of its own, of `threads`
+  Isa isa = Isa::kScalar;              // the highest level to use; detect_isa() for all of this machine
+  int64_t max_tokens = 256;            // rows of one forward
   int64_t max_logit_rows = 64;
   int64_t cache_tokens = 2048;
+  bool stream = false;  // fetch the weights of one layer at a time, for every step anew
 };
 
 enum class Logits : uint8_t { kNone, kLast, kAll };
@@ -63,10 +65,11 @@ class Executor {
   const Graph& graph() const;
   KvCache& cache();
   ThreadPool& pool();
-  uint64_t weight_bytes() const;      // packed bytes, each weight once
+  uint64_t weight_bytes() const;      // packed bytes of the weights fetched so far, each once
   uint64_t activation_bytes() const;  // buffers of the executor
 
  private:
+  friend class Sweep;
   struct Impl;
   explicit Executor(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -107,17 +107,30 @@ StoredSize stored_size(Scheme scheme, const Shape& shape) {
   return {member, member * (shape.size() == 3 ? shape[0] : 1)};
 }
 
-Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32,
+Scheme exact_scheme(Scheme scheme) {
+  const bool plain = scheme == Scheme::kF32 || scheme == Scheme::kF16 || scheme == Scheme::kBF16;
+  return plain ? scheme : Scheme::kF32;
+}
+
+uint64_t stored_bytes(const Graph& graph, bool exact) {
+  uint64_t sum = 0;
+  for (const Weight& w : graph.weights)
+    sum += static_cast<uint64_t>(
+        stored_size(exact ? exact_scheme(w.expr->scheme) : w.expr->scheme, w.expr->shape).total_bytes);
+  return sum;
+}
+
+Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, Scheme stored,
                    ThreadPool& pool, std::byte* out) {
-  const Scheme scheme = as_f32 ? Scheme::kF32 : expr.scheme;
-  const int64_t stride = row_bytes(scheme, expr.cols());
+  const int64_t stride = row_bytes(stored, expr.cols());
   const auto evaluate = [&](int64_t begin, int64_t count, std::byte* to) {
-    return as_f32 ? evaluator.rows_f32(expr, member, begin, count, reinterpret_cast<float*>(to))
-                  : evaluator.rows(expr, member, begin, count, to);
+    return stored == expr.scheme
+               ? evaluator.rows(expr, member, begin, count, to)
+               : evaluator.rows_f32(expr, member, begin, count, reinterpret_cast<float*>(to));
   };
   if (expr.shape.size() == 1) return evaluate(0, 1, out);
 
-  const int64_t tiles = tile_count(expr.rows()), tile_bytes = packed_tile_bytes(scheme, expr.cols());
+  const int64_t tiles = tile_count(expr.rows()), tile_bytes = packed_tile_bytes(stored, expr.cols());
   std::mutex mutex;
   Status failed;
   std::atomic<bool> stop{false};
@@ -127,7 +140,7 @@ Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member,
     std::vector<std::byte> rows(static_cast<size_t>(stride * kTileRows));
     Status status = evaluate(begin, count, rows.data());
     if (status.ok()) {
-      pack_tile(scheme, rows.data(), stride, count, expr.cols(), out + tile * tile_bytes);
+      pack_tile(stored, rows.data(), stride, count, expr.cols(), out + tile * tile_bytes);
       return;
     }
     const std::lock_guard lock(mutex);
@@ -137,27 +150,48 @@ Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member,
   return failed;
 }
 
-Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32,
-                                     ThreadPool& pool) {
-  StoredWeight stored{as_f32 ? Scheme::kF32 : expr.scheme, expr.shape, nullptr, 0, nullptr};
-  const StoredSize size = stored_size(stored.scheme, expr.shape);
-  TRY(HugeBuffer buffer, HugeBuffer::allocate(static_cast<uint64_t>(size.total_bytes)));
+Result<WeightMemory::Block> WeightMemory::allocate(uint64_t bytes) {
+  const bool fits = alive_->load() <= limit_ && bytes <= limit_ - alive_->load();
+  TRY(HugeBuffer buffer, fits ? HugeBuffer::allocate(bytes) : HugeBuffer::in_file(directory_, bytes));
+  struct Counted {
+    HugeBuffer buffer;
+    std::shared_ptr<std::atomic<uint64_t>> alive;
+    uint64_t bytes;
+    Counted(HugeBuffer b, std::shared_ptr<std::atomic<uint64_t>> a, uint64_t n)
+        : buffer(std::move(b)), alive(std::move(a)), bytes(n) {
+      *alive += bytes;
+    }
+    ~Counted() { *alive -= bytes; }
+  };
+  std::byte* data = buffer.data();
+  return Block{data, std::make_shared<const Counted>(std::move(buffer), alive_, fits ? bytes : 0)};
+}
+
+Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, Scheme scheme,
+                                     ThreadPool& pool, WeightMemory& memory) {
+  const StoredSize size = stored_size(scheme, expr.shape);
+  TRY(WeightMemory::Block block, memory.allocate(static_cast<uint64_t>(size.total_bytes)));
   for (int64_t member = 0; member < expr.stack(); ++member)
-    TRY_STATUS(
-        pack_member(evaluator, expr, member, as_f32, pool, buffer.data() + member * size.member_bytes));
-  stored.data = buffer.data();
-  stored.member_bytes = size.member_bytes;
-  stored.owner = std::make_shared<const HugeBuffer>(std::move(buffer));
-  return stored;
+    TRY_STATUS(pack_member(evaluator, expr, member, scheme, pool, block.data + member * size.member_bytes));
+  return StoredWeight{scheme, expr.shape, block.data, size.member_bytes, std::move(block.owner)};
 }
 
 Result<StoredWeight> TransientStore::get(const std::string& name) {
-  if (const auto it = alive_.find(name); it != alive_.end()) return it->second;
+  Met& met = met_[name];
+  if (auto owner = met.owner.lock()) {
+    StoredWeight stored = met.weight;
+    stored.owner = std::move(owner);
+    return stored;
+  }
   const Weight* weight = graph_.find_weight(name);
   CHECK(weight, "@{}", name);
-  auto stored = evaluate_weight(evaluator_, *weight->expr, exact_, pool_);
+  const Expr& expr = *weight->expr;
+  auto stored =
+      evaluate_weight(evaluator_, expr, exact_ ? exact_scheme(expr.scheme) : expr.scheme, pool_, memory_);
   if (!stored.ok()) return std::move(stored).error().context("weight @" + name);
-  return alive_[name] = *stored;
+  met = {*stored, stored->owner};
+  met.weight.owner.reset();
+  return stored;
 }
 
 }  // namespace fettle

@@ -3,8 +3,10 @@
 // read weights through it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,21 +39,43 @@ struct StoredSize {
 };
 StoredSize stored_size(Scheme scheme, const Shape& shape);
 
+// The scheme in which a weight is computed with exactly: its own if that holds plain numbers, else fp32.
+Scheme exact_scheme(Scheme scheme);
+
 // Evaluates and packs one member of a weight into out[stored_size().member_bytes], tiles shared out over the
-// pool. as_f32: in fp32 whatever its scheme. The same bytes for any number of threads.
-Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, bool as_f32,
+// pool. `stored`: the expression's scheme or its exact one. The same bytes for any number of threads.
+Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, Scheme stored,
                    ThreadPool& pool, std::byte* out);
 
-// A whole weight in memory of its own.
-Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, bool as_f32,
-                                     ThreadPool& pool);
+// Where evaluated weights may lie. Beyond `limit` bytes alive at once they go to unnamed files in
+// `directory`, which the system writes out when memory is short.
+class WeightMemory {
+ public:
+  WeightMemory() = default;
+  WeightMemory(uint64_t limit, std::string directory) : limit_(limit), directory_(std::move(directory)) {}
+  struct Block {
+    std::byte* data;
+    std::shared_ptr<const void> owner;
+  };
+  Result<Block> allocate(uint64_t bytes);
 
-// A store over a checkpoint: evaluates on first use and keeps the result until released.
+ private:
+  uint64_t limit_ = UINT64_MAX;
+  std::string directory_;
+  std::shared_ptr<std::atomic<uint64_t>> alive_ = std::make_shared<std::atomic<uint64_t>>(0);
+};
+
+// A whole weight in memory of its own.
+Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& expr, Scheme stored,
+                                     ThreadPool& pool, WeightMemory& memory);
+
+// A store over a checkpoint: evaluates on first use; a weight stays as long as somebody holds it.
 class TransientStore final : public WeightStore {
  public:
-  // exact: every weight in fp32. The graph, checkpoint and pool must outlive the store.
-  TransientStore(const Graph& graph, const Checkpoint& checkpoint, bool exact, ThreadPool& pool)
-      : graph_(graph), evaluator_(checkpoint), exact_(exact), pool_(pool) {}
+  // exact: every weight in its exact scheme. The graph, checkpoint and pool must outlive the store.
+  TransientStore(const Graph& graph, const Checkpoint& checkpoint, bool exact, ThreadPool& pool,
+                 WeightMemory memory = {})
+      : graph_(graph), evaluator_(checkpoint), exact_(exact), pool_(pool), memory_(std::move(memory)) {}
   Result<StoredWeight> get(const std::string& name) override;
 
  private:
@@ -59,7 +83,15 @@ class TransientStore final : public WeightStore {
   Evaluator evaluator_;
   bool exact_;
   ThreadPool& pool_;
-  std::map<std::string, StoredWeight> alive_;
+  WeightMemory memory_;
+  struct Met {
+    StoredWeight weight;  // without its owner
+    std::weak_ptr<const void> owner;
+  };
+  std::map<std::string, Met> met_;
 };
+
+// Bytes of all weights of a graph as a store holds them.
+uint64_t stored_bytes(const Graph& graph, bool exact);
 
 }  // namespace fettle
