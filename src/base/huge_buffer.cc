@@ -38,10 +38,13 @@ Result<HugeBuffer> HugeBuffer::allocate(uint64_t bytes) {
 Result<HugeBuffer> HugeBuffer::in_file(const std::string& directory, uint64_t bytes) {
   if (bytes == 0) return HugeBuffer();
   TRY_STATUS(make_directories(directory));
-  std::string name = join_path(directory, "spill-XXXXXX");
-  const int fd = ::mkstemp(name.data());
-  if (fd < 0) return errno_error(errno, "create", name);
-  ::unlink(name.c_str());
+  int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) {  // a file system without unnamed files
+    std::string name = join_path(directory, "spill-XXXXXX");
+    fd = ::mkostemp(name.data(), O_CLOEXEC);
+    if (fd < 0) return errno_error(errno, "create", name);
+    ::unlink(name.c_str());
+  }
   // Space is taken now: a full disk is an error here, not a crash when a page is written.
   const int failed = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
   void* mapping =

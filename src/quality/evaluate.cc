@@ -172,6 +172,7 @@ Result<std::vector<TokenWindow>> continue_greedily(Executor& executor, std::span
     held.push_back(std::make_unique<HeldSequence>(executor));
     TRY(const auto logits, executor.feed(held[i]->sequence, prompts[i], kChunk));
     draw(i, logits.data());
+    progress.add(1);
   }
   for (int64_t step = 1; step < new_tokens; ++step) {
     std::vector<SequenceInput> batch;

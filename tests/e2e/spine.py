@@ -80,6 +80,19 @@ def the_same_plan_gives_the_same_bytes_for_any_number_of_threads():
 
 
 @case
+def almost_no_memory_changes_nothing_but_the_time():
+    plan = str(SCRATCH / "mix.fettle/plan.json")
+    roomy = fit("roomy.fettle", "--plan", plan)["certificate"]
+    narrow = fit("narrow.fettle", "--plan", plan, "--memory-limit", "1M")["certificate"]
+    differing = {k for k in roomy if roomy[k] != narrow[k]}
+    assert differing <= {"created", "speed", "model", "content_digest"} and roomy["kld"]["mean"] > 0, differing
+    chosen = fit("chosen.fettle", "--budget", "kld=0.03", "--objective", "memory", "--memory-limit", "1M", "--no-verify")
+    schemes = json.loads(Path(chosen["path"], "plan.json").read_text())["schemes"]
+    assert schemes == json.loads(Path(plan).read_text())["schemes"]
+    assert not list(SCRATCH.glob("*.fettle/spill*"))
+
+
+@case
 def killed_half_way_it_leaves_nothing_finished_and_goes_on():
     out = SCRATCH / "killed.fettle"
     command = [FETTLE, "fit", MODEL, "-o", out, "--text", TEXT, "--quiet"]
