@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
 
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "quality/builtin_text.h"
+#include "quality/text_checks.h"
 #include "weights/evaluate.h"
 
 namespace fettle {
@@ -39,29 +39,6 @@ std::vector<TokenWindow> prompt_windows(const std::vector<TokenWindow>& windows,
   return prompts;
 }
 
-// Share of 4-grams of tokens that occurred before in the same text.
-double repeated_share(const std::vector<TokenWindow>& texts) {
-  int64_t repeated = 0, total = 0;
-  for (const TokenWindow& text : texts) {
-    std::set<std::vector<int32_t>> seen;
-    for (size_t i = 0; i + 4 <= text.size(); ++i, ++total)
-      repeated += !seen.insert(std::vector<int32_t>(text.begin() + static_cast<int64_t>(i),
-                                                    text.begin() + static_cast<int64_t>(i) + 4))
-                       .second;
-  }
-  return total > 0 ? static_cast<double>(repeated) / static_cast<double>(total) : 0;
-}
-
-// Greedy text of small models repeats itself; adapting must not make that worse by much.
-Check check_repetition(const std::vector<TokenWindow>& source, const std::vector<TokenWindow>& adapted) {
-  constexpr double kMuchMore = 0.2;
-  const double before = repeated_share(source), after = repeated_share(adapted);
-  return {
-      after <= before + kMuchMore,
-      fmt::format("{:.0f} % of 4-grams repeat in the adapted model's greedy text, {:.0f} % in the source's",
-                  after * 100, before * 100)};
-}
-
 // A pair of open models, and what their comparison needs besides.
 struct Pair {
   OpenedModel source, adapted;
@@ -74,6 +51,15 @@ int64_t affordable_tokens(const Graph& source, int64_t wanted) {
   constexpr uint64_t kBytesRead = uint64_t{512} << 30;
   const uint64_t bytes = std::max<uint64_t>(1, stored_bytes(source, true));
   return std::min(wanted, std::max<int64_t>(4, static_cast<int64_t>(kBytesRead / bytes)));
+}
+
+Result<std::string> joined_text(const Tokenizer& tokenizer, const std::vector<TokenWindow>& texts) {
+  std::string joined;
+  for (const TokenWindow& text : texts) {
+    TRY(const std::string one, tokenizer.decode(text, true));
+    joined += one + "\n";
+  }
+  return joined;
 }
 
 Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, const CertifyOptions& options,
@@ -103,6 +89,9 @@ Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, co
                                             .spill_directory = pair.spill_directory}));
   certificate->generated = drift_part(comparison.scores, 16);
   certificate->repetition = check_repetition(without_prompt(by_source), without_prompt(by_adapted));
+  TRY(const std::string source_text, joined_text(*pair.tokenizer, without_prompt(by_source)));
+  TRY(const std::string adapted_text, joined_text(*pair.tokenizer, without_prompt(by_adapted)));
+  certificate->language_mix = check_language_mix(source_text, adapted_text);
   return {};
 }
 
@@ -174,8 +163,8 @@ Result<Pair> open_pair(const CertifySubject& subject) {
   return pair;
 }
 
-// Speed as it will be served: weights in memory if they fit now that the source is gone.
-Result<Speed> speed_alone(Pair& pair, const CertifySubject& subject) {
+// Speed and memory as it will be served: weights in memory if they fit now that the source is gone.
+Status measure_alone(Pair& pair, const CertifySubject& subject, Certificate* certificate) {
   pair.source.executor.reset();
   if (pair.adapted.held_bytes == 0 && pair.adapted.artifact) {
     pair.adapted.executor.reset();
@@ -184,7 +173,12 @@ Result<Speed> speed_alone(Pair& pair, const CertifySubject& subject) {
                                                    .cache_tokens = subject.cache_tokens,
                                                    .memory = {subject.memory_limit, 0, 1, ""}}));
   }
-  return measure_speed(*pair.adapted.executor);
+  const Executor& executor = *pair.adapted.executor;
+  certificate->memory.peak_bytes =
+      static_cast<int64_t>(executor.weight_bytes() + executor.activation_bytes()) +
+      certificate->memory.kv_bytes_per_token * subject.cache_tokens;
+  certificate->speed = measure_speed(*pair.adapted.executor);
+  return {};
 }
 
 }  // namespace
@@ -267,10 +261,11 @@ Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions&
               {.label = "comparing on held-out text", .spill_directory = pair.spill_directory}));
   certificate.evaluation = drift_part(comparison.scores);
   certificate.kld_by_layer = comparison.by_layer;
+  certificate.router_overlap = comparison.router_overlap;
   TRY_STATUS(certify_generated(pair, windows, options, &certificate));
   TRY_STATUS(certify_tasks(pair, options, &certificate));
   certificate.template_round_trip = check_template(pair.adapted, *pair.tokenizer);
-  TRY(certificate.speed, speed_alone(pair, subject));
+  TRY_STATUS(measure_alone(pair, subject, &certificate));
   apply_budget(&certificate);
   return certificate;
 }

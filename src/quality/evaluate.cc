@@ -19,52 +19,84 @@ std::vector<ValueId> layer_outputs(const Graph& graph) {
   return out;
 }
 
-// Remembers the source's hidden states of one step, then adds up how far the adapted model's are from them.
-class LayerErrors {
- public:
-  LayerErrors(Executor& source, Executor& adapted)
-      : source_layers_(layer_outputs(source.graph())), adapted_layers_(layer_outputs(adapted.graph())) {
-    const size_t layers = std::min(source_layers_.size(), adapted_layers_.size());
-    states_.resize(layers);
-    error_.assign(layers, 0.0);
-    norm_.assign(layers, 0.0);
-    source.observe(source_layers_,
-                   [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-                     std::vector<float>& state = states_[index(source_layers_, id)];
-                     state.resize(static_cast<size_t>(rows * cols));
-                     for (int64_t r = 0; r < rows; ++r)
-                       std::copy_n(x + r * ld, cols, state.data() + r * cols);
-                   });
-    adapted.observe(adapted_layers_,
-                    [this](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-                      const size_t layer = index(adapted_layers_, id);
-                      const std::vector<float>& state = states_[layer];
-                      if (static_cast<int64_t>(state.size()) != rows * cols) return;
-                      for (int64_t r = 0; r < rows; ++r)
-                        for (int64_t c = 0; c < cols; ++c) {
-                          const double s = state[static_cast<size_t>(r * cols + c)], d = x[r * ld + c] - s;
-                          error_[layer] += d * d;
-                          norm_[layer] += s * s;
-                        }
-                    });
-  }
+std::vector<ValueId> routes_of(const Graph& graph) {
+  std::vector<ValueId> out;
+  for (size_t i = 0; i < graph.nodes.size(); ++i)
+    if (graph.nodes[i].op == Op::kRoute) out.push_back(static_cast<ValueId>(i));
+  return out;
+}
 
-  std::vector<LayerError> finish(Executor& source, Executor& adapted) {
-    source.observe({}, nullptr);
-    adapted.observe({}, nullptr);
-    std::vector<LayerError> out;
-    for (size_t i = 0; i < error_.size(); ++i)
-      out.push_back({static_cast<int64_t>(i), norm_[i] > 0 ? std::sqrt(error_[i] / norm_[i]) : 0});
-    return out;
+// Watches both models in lockstep: remembers the source's hidden states and routes of one step, then adds up
+// how far the adapted model's are from them.
+class Drift {
+ public:
+  Drift(Executor& source, Executor& adapted) : source_(source), adapted_(adapted) {
+    watch(layer_outputs(source.graph()), layer_outputs(adapted.graph()), false);
+    watch(routes_of(source.graph()), routes_of(adapted.graph()), true);
+    observe(source_, in_source_, [this](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+      w.state.resize(static_cast<size_t>(rows * cols));
+      for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ld, cols, w.state.data() + r * cols);
+    });
+    observe(adapted_, in_adapted_, [](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+      if (static_cast<int64_t>(w.state.size()) != rows * cols) return;
+      for (int64_t r = 0; r < rows; ++r) w.add(w.state.data() + r * cols, x + r * ld, cols);
+    });
+  }
+  ~Drift() {
+    source_.observe({}, nullptr);
+    adapted_.observe({}, nullptr);
+  }
+  Drift(const Drift&) = delete;
+  Drift& operator=(const Drift&) = delete;
+
+  void finish(Comparison* out) const {
+    double again = 0, chosen = 0;
+    for (const auto& w : watched_) {
+      if (w->routes)
+        again += w->difference, chosen += w->norm;
+      else
+        out->by_layer.push_back({static_cast<int64_t>(out->by_layer.size()),
+                                 w->norm > 0 ? std::sqrt(w->difference / w->norm) : 0});
+    }
+    if (chosen > 0) out->router_overlap = again / chosen;
   }
 
  private:
-  static size_t index(const std::vector<ValueId>& layers, ValueId id) {
-    return static_cast<size_t>(std::find(layers.begin(), layers.end(), id) - layers.begin());
+  // A hidden state: squares of differences and of the source. Routes: experts chosen again, experts chosen.
+  struct Watched {
+    bool routes;
+    std::vector<float> state;
+    double difference = 0, norm = 0;
+
+    void add(const float* expected, const float* found, int64_t cols) {
+      for (int64_t c = 0; c < cols; ++c) {
+        const double s = expected[c], d = found[c] - s;
+        difference +=
+            routes ? static_cast<double>(std::find(found, found + cols, expected[c]) != found + cols) : d * d;
+        norm += routes ? 1 : s * s;
+      }
+    }
+  };
+  using ByValue = std::map<ValueId, Watched*>;
+
+  void watch(const std::vector<ValueId>& source, const std::vector<ValueId>& adapted, bool routes) {
+    for (size_t i = 0; i < std::min(source.size(), adapted.size()); ++i) {
+      watched_.push_back(std::make_unique<Watched>(Watched{routes, {}, 0, 0}));
+      in_source_[source[i]] = in_adapted_[adapted[i]] = watched_.back().get();
+    }
   }
-  std::vector<ValueId> source_layers_, adapted_layers_;
-  std::vector<std::vector<float>> states_;
-  std::vector<double> error_, norm_;
+  template <typename F>
+  static void observe(Executor& executor, const ByValue& values, F f) {
+    std::vector<ValueId> ids;
+    for (const auto& [id, watched] : values) ids.push_back(id);
+    executor.observe(ids, [&values, f](ValueId id, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+      f(*values.at(id), x, rows, cols, ld);
+    });
+  }
+
+  Executor &source_, &adapted_;
+  std::vector<std::unique_ptr<Watched>> watched_;
+  ByValue in_source_, in_adapted_;
 };
 
 // Frees a sequence's blocks however the function ends.
@@ -136,7 +168,7 @@ Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const 
     comparison.scores.emplace_back(static_cast<size_t>(
         std::max<int64_t>(0, static_cast<int64_t>(window.size()) - options.first_scored)));
   Progress progress(options.label, chunks.size() * of_source.parts());
-  LayerErrors layers(source, adapted);
+  const Drift drift(source, adapted);
   for (size_t part = 0; part < of_source.parts(); ++part) {
     TRY_STATUS(of_source.open(part));
     TRY_STATUS(of_adapted.open(part));
@@ -149,7 +181,7 @@ Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const 
     }
     progress.add(chunks.size());
   }
-  comparison.by_layer = layers.finish(source, adapted);
+  drift.finish(&comparison);
   return comparison;
 }
 

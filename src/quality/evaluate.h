@@ -36,11 +36,12 @@ void score_chunk(ThreadPool& pool, const Chunk& chunk, const TokenWindow& window
 struct Comparison {
   std::vector<std::vector<PositionScore>> scores;  // by window
   std::vector<LayerError> by_layer;
+  std::optional<double> router_overlap;  // share of the source's chosen experts that are chosen again
 };
 struct CompareOptions {
-  int64_t first_scored = 0;     // positions before it (a prompt) are fed but not scored
-  std::string label;            // of the progress bar
-  std::string spill_directory;  // where states between layers are kept; "": in memory
+  int64_t first_scored = 0;       // positions before it (a prompt) are fed but not scored
+  std::string label{};            // of the progress bar
+  std::string spill_directory{};  // where states between layers are kept; "": in memory
 };
 // Both executors must take steps of the same size.
 Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows,

@@ -69,7 +69,12 @@ void Executor::Impl::execute(size_t begin, size_t end, Run& run) {
   const auto show = [&](ValueId id) {
     const Value& value = frame.values[id];
     if (value.type.form == Form::kF32)
-      observer(id, value.row(0), run.rows(value.type), value.type.cols, value.ld);
+      return observer(id, value.row(0), run.rows(value.type), value.type.cols, value.ld);
+    if (value.type.form != Form::kRoutes) return;
+    const auto* routes = reinterpret_cast<const Route*>(value.data);
+    std::vector<float> experts(static_cast<size_t>(run.rows(value.type) * value.type.cols));
+    for (size_t i = 0; i < experts.size(); ++i) experts[i] = static_cast<float>(routes[i].expert);
+    observer(id, experts.data(), run.rows(value.type), value.type.cols, value.type.cols);
   };
   pool.run([&](int worker) {
     for (size_t part = begin; part < end; ++part)

@@ -43,7 +43,8 @@ struct SequenceInput {
   Logits logits = Logits::kLast;
 };
 
-// Sees an fp32 value [rows, cols] (row distance ld) just after it was computed.
+// Sees an fp32 value [rows, cols] (row distance ld) just after it was computed; of routes, the numbers of the
+// experts.
 using Observer = std::function<void(ValueId id, const float* data, int64_t rows, int64_t cols, int64_t ld)>;
 
 class Executor {
