@@ -168,8 +168,9 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
   graph_.hidden = config_.hidden;
   graph_.layers = config_.layers;
   graph_.context = config_.context;
-  TRY(Rope rope, make_rope(config_.rope, config_.head_dim, false));
-  graph_.ropes.push_back(std::move(rope));
+  auto rope = make_rope(config_.rope, config_.head_dim, false);
+  if (!rope.ok()) return std::move(rope).error().context(fields_.file());
+  graph_.ropes.push_back(std::move(*rope));
 
   TRY(std::string table, tensor("embed", "model.embed_tokens.weight", {config_.vocab, config_.hidden}));
   ValueId x = ops_.add(Op::kEmbed, {}, {{table, ""}});
@@ -188,7 +189,8 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
   }
   BuiltGraph built{std::move(graph_), {}};
   report_unused(&built);
-  TRY_STATUS(verify_graph(built.graph));
+  if (Status verified = verify_graph(built.graph); !verified.ok())
+    return std::move(verified).error().context(fields_.file());
   return built;
 }
 

@@ -149,9 +149,9 @@ cache 0 full kv_heads=1 k_dim=4 v_dim=4 type=bf16
 weight @embed = source("e", bf16, [8, 32])
 weight @norm = source("n", f32, [32])
 weight @q = permute_rows(source("q", i8c, [8, 32]), rope_halves, 2)
-weight @kv = encode(concat(source("k", bf16, [4, 32]), scale_rows(source("v", bf16, [4, 32]), "s")), i8c, search)
+weight @kv = encode(concat(source("k", bf16, [4, 32]), source("v", bf16, [4, 32])), i8c, search)
 weight @b = source("b", f32, [8])
-weight @o = source("o", f32, [32, 8])
+weight @o = scale_rows(source("o", bf16, [32, 8]), "s")
 weight @up = encode(slice_rows(source("u", f16, [80, 32]), 8, 64), q4_0, search)
 weight @head = encode(source("e", bf16, [8, 32]), i4g32z, search)
 %0 : f32[T, 32] = embed() w=[@embed]
@@ -198,7 +198,7 @@ def make_graph_text():
     write("graph_text", "experts", EXPERTS)
     write("graph_text", "huge_heads", DENSE.replace("heads=2 scale", "heads=4611686018427387906 scale"))
     write("graph_text", "huge_cache", DENSE.replace("k_dim=4", "k_dim=4611686018427387904"))
-    write("graph_text", "huge_concat", DENSE.replace("[4, 32]", "[1099511627776, 32]"))
+    write("graph_text", "huge_concat", DENSE.replace("[4, 32]", "[1099511627776, 4194304]"))
     write("graph_text", "huge_layers", DENSE.replace("layers=1", "layers=4611686018427387904"))
     write("graph_text", "not_finite", DENSE.replace("eps=1e-05", "eps=nan"))
     write("graph_text", "twice", DENSE + DENSE)
@@ -229,6 +229,8 @@ def weights_of(graph):
         shape = [int(d) for d in dims.split(",")]
         if encoded := re.search(r", (\w+), search\)$", expr):
             scheme = encoded[1]
+        elif "scale_" in expr:
+            scheme = "f32"
         if sliced := re.search(r"slice_rows\(.*\), \d+, (\d+)\)", expr):
             shape[0] = int(sliced[1])
         if "concat" in expr:
@@ -284,9 +286,8 @@ def make_artifact():
     wrong("file_twice", lambda m: m["files"].append(m["files"][0]))
     wrong("in_the_tokenizer", lambda m: m["weights"][0].update(file="tokenizer/tokenizer.json"))
     write("artifact", "huge_chunk", artifact(EXPERTS, change_plan=lambda p: p.update(prefill_chunk=1 << 40)))
-    write("artifact", "view_into_linear",
-          artifact(DENSE.replace("%15 : f32[T, 32] = silu_mul(%13, %14)", "%15 : f32[T, 32] = add(%13, %14)")
-                   .replace("linear(%8) w=[@o]", "linear(%3) w=[@o]")))
+    view = "%7 : f32[R, 4] = columns(%6) begin=4 size=4\n%8 : f32[R, 8] = linear(%7) w=[@embed]\n"
+    write("artifact", "view_into_linear", artifact(EXPERTS + view))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ TEST(GraphText, ErrorsNameLineAndReason) {
       {"rope=rope layer=0\n%7", "rope=other layer=0\n%7", "rope @other is not defined"},
       {"begin=8 size=4", "begin=9 size=4", "columns 9..13 of a value with 12"},
       {"@q + @b", "@q + @norm2", "bias @norm2 is not defined"},
-      {"w=[@norm]", "w=[@embed]", "gain has 32 elements"},
+      {"w=[@norm]", "w=[@embed]", "gain is [8, 4]; a part has 4 columns"},
       {"i8c, search", "i9c, search", "unknown scheme 'i9c'"},
       {"rope_halves, 1", "rope_halves, 3", "cannot permute 4 rows"},
       {"[8, 4]", "[8, -4]", "dimension -4"},
@@ -133,7 +133,7 @@ TEST(GraphText, MoreThanAnyModelIsRefused) {
     many += fmt::format("cache {} full kv_heads=1 k_dim=1 v_dim=1 type=f32\n", i);
   EXPECT_NE(error_of(many).find("more than 1024 caches"), std::string::npos);
   EXPECT_NE(
-      error_of(replaced(kSmall, "source(\"q\", bf16, [4, 4])", "source(\"q\", bf16, [1099511627776, 4096])"))
+      error_of(replaced(kSmall, "source(\"v\", bf16, [4, 4])", "source(\"v\", bf16, [1099511627776, 4])"))
           .find("more than"),
       std::string::npos);
   EXPECT_NE(parse_expr("concat(source(\"a\", bf16, [1099511627776, 4194304]), source(\"a\", bf16, "
