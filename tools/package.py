@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = "usr/share/doc/fettle"
 # Header-only or static libraries: their code is in the program, so their licences must travel with it.
+LICENCE_NAME = r"(?i)(licen[cs]e|copying|copyright|notice|unlicense)([-._].*)?"
 BUILT_IN = ["nlohmann-json3-dev", "libcli11-dev", "libtomlplusplus-dev", "libeigen3-dev", "libfmt-dev"]
 
 
@@ -79,9 +80,14 @@ def copy_crate_licences(folder: Path) -> None:
             continue
         name = f"{crate['name']}-{crate['version']}"
         lines.append(f"{name}: {crate['license'] or crate['license_file'] or 'not stated'}")
-        for text in sorted(Path(crate["manifest_path"]).parent.iterdir()):
-            if text.is_file() and re.match(r"(?i)(licen[cs]e|copying|copyright|notice|unlicense)", text.name):
-                copy(text, folder / "rust" / name / text.name)
+        # Deeper ones belong to what a crate brings along, as onig_sys does the C library Oniguruma.
+        root = Path(crate["manifest_path"]).parent
+        for text in sorted(p for p in root.rglob("*") if p.is_file()):
+            if re.fullmatch(LICENCE_NAME, text.name):
+                copy(text, folder / "rust" / name / text.relative_to(root))
+    standard_library = Path(output_of("rustc", "--print", "sysroot")) / "share/doc/rust"
+    for text in [*standard_library.glob("COPYRIGHT-library*"), *standard_library.glob("licenses/*")]:
+        copy(text, folder / "rust" / "standard-library" / text.name)
     (folder / "rust").mkdir(parents=True, exist_ok=True)
     (folder / "rust" / "LIST").write_text("\n".join(lines) + "\n")
 

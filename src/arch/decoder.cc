@@ -6,6 +6,30 @@
 
 namespace fettle {
 
+namespace {
+
+// Graphs are built of checked numbers only. A configuration without weights is not held to the shapes of any
+// tensor, so that the limits of graphs are asked for here.
+Status check_config(const DecoderConfig& c, const std::string& file) {
+  const auto within = [&](std::string_view what, int64_t value, int64_t most) -> Status {
+    if (value >= 1 && value <= most) return {};
+    return bad_input("{}: {} is {}; expected 1 to {}", file, what, value, most);
+  };
+  TRY_STATUS(within("num_hidden_layers", c.layers, kMostLayers));
+  TRY_STATUS(within("num_attention_heads", c.heads, kMostHeads));
+  TRY_STATUS(within("num_key_value_heads", c.kv_heads, kMostHeadColumns));
+  TRY_STATUS(within("head_dim (hidden_size / num_attention_heads where it is absent)", c.head_dim,
+                    kMostHeadColumns));
+  if (c.heads % c.kv_heads != 0)
+    return bad_input("{}: {} attention heads do not divide over {} key/value heads", file, c.heads,
+                     c.kv_heads);
+  if (!std::isfinite(c.norm_eps) || c.norm_eps < 0)
+    return bad_input("{}: rms_norm_eps is {}; expected a number of at least 0", file, c.norm_eps);
+  return {};
+}
+
+}  // namespace
+
 Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields) {
   DecoderConfig c{};
   TRY(c.vocab, fields.size("vocab_size"));
@@ -22,9 +46,7 @@ Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const Mo
   TRY(const std::string act, fields.string_or("hidden_act", "silu"));
   if (act != "silu")
     return unsupported("{}: hidden_act is '{}'; this architecture is known with 'silu'", fields.file(), act);
-  if (c.heads % c.kv_heads != 0)
-    return bad_input("{}: {} attention heads do not divide over {} key/value heads", fields.file(), c.heads,
-                     c.kv_heads);
+  TRY_STATUS(check_config(c, fields.file()));
   return c;
 }
 
@@ -146,8 +168,9 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
   graph_.hidden = config_.hidden;
   graph_.layers = config_.layers;
   graph_.context = config_.context;
-  TRY(Rope rope, make_rope(config_.rope, config_.head_dim, false));
-  graph_.ropes.push_back(std::move(rope));
+  auto rope = make_rope(config_.rope, config_.head_dim, false);
+  if (!rope.ok()) return std::move(rope).error().context(fields_.file());
+  graph_.ropes.push_back(std::move(*rope));
 
   TRY(std::string table, tensor("embed", "model.embed_tokens.weight", {config_.vocab, config_.hidden}));
   ValueId x = ops_.add(Op::kEmbed, {}, {{table, ""}});
@@ -166,7 +189,8 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
   }
   BuiltGraph built{std::move(graph_), {}};
   report_unused(&built);
-  TRY_STATUS(verify_graph(built.graph));
+  if (Status verified = verify_graph(built.graph); !verified.ok())
+    return std::move(verified).error().context(fields_.file());
   return built;
 }
 

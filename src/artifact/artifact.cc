@@ -2,8 +2,6 @@
 
 #include <sys/sysinfo.h>
 
-#include <algorithm>
-
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/huge_buffer.h"
@@ -27,19 +25,16 @@ int64_t needed_bytes(Scheme scheme, const Shape& shape) {
   return packed_bytes(scheme, shape[shape.size() - 2], shape.back()) * (shape.size() == 3 ? shape[0] : 1);
 }
 
-Status check_entry(const Artifact& artifact, const WeightEntry& entry,
+Status check_entry(const Artifact& artifact, const WeightEntry& entry, const Expr& expr,
                    const std::map<std::string, uint64_t>& sizes) {
   const std::string where =
       fmt::format("{}: weight @{}", join_path(artifact.path, "manifest.json"), entry.name);
-  const Weight* weight = artifact.graph.find_weight(entry.name);
-  if (!weight) return bad_input("{}: the graph has no such weight", where);
   const auto scheme = parse_scheme(entry.scheme);
-  if (!scheme || *scheme != weight->expr->scheme)
-    return bad_input("{}: scheme '{}'; the graph says {}", where, entry.scheme,
-                     scheme_name(weight->expr->scheme));
-  if (entry.shape != weight->expr->shape)
+  if (!scheme || *scheme != expr.scheme)
+    return bad_input("{}: scheme '{}'; the graph says {}", where, entry.scheme, scheme_name(expr.scheme));
+  if (entry.shape != expr.shape)
     return bad_input("{}: shape {}; the graph says {}", where, shape_text(entry.shape),
-                     shape_text(weight->expr->shape));
+                     shape_text(expr.shape));
   const std::string expected_layout = entry.shape.size() == 1 ? "row" : "n16";
   if (entry.layout != expected_layout)
     return unsupported("{}: layout '{}'; this fettle reads {}", where, entry.layout, expected_layout);
@@ -58,6 +53,7 @@ Status check_entry(const Artifact& artifact, const WeightEntry& entry,
 Result<std::map<std::string, uint64_t>> check_files(const Artifact& artifact) {
   const std::string manifest = join_path(artifact.path, "manifest.json");
   std::map<std::string, uint64_t> sizes;
+  std::map<std::string, std::string> lines;  // of the content, by name
   if (!artifact.manifest.contains("files") || !artifact.manifest["files"].is_array())
     return bad_input("{}: field 'files' must be a list", manifest);
   for (const Json& file : artifact.manifest["files"]) {
@@ -70,13 +66,43 @@ Result<std::map<std::string, uint64_t>> check_files(const Artifact& artifact) {
     TRY(const uint64_t found, file_size(path));
     if (found != static_cast<uint64_t>(size))
       return bad_input("{}: {} bytes; the manifest says {}: it is damaged or incomplete", path, found, size);
-    sizes[name] = found;
+    if (!sizes.emplace(name, found).second) return bad_input("{}: file '{}' is listed twice", manifest, name);
+    lines[name] = fmt::format("{} {} {}\n", name, found, digest);
     if (name.starts_with("weights-")) continue;
     TRY(const std::string hash, sha256_file(path));
     if (hash != digest)
       return bad_input("{}: SHA-256 {}; the manifest says {}: it was changed after fit", path, hash, digest);
   }
+  for (const char* needed : {"graph.fir", "plan.json"})
+    if (sizes.count(needed) == 0) return bad_input("{}: '{}' is not among the files", manifest, needed);
+  std::string content;
+  for (const auto& [name, line] : lines) content += line;
+  if (const std::string digest = sha256_hex(content); digest != artifact.content_digest)
+    return bad_input("{}: content_digest is {}; the files listed give {}: it was changed after fit", manifest,
+                     artifact.content_digest, digest);
   return sizes;
+}
+
+// The weights that a manifest lists: exactly those of the graph.
+Status read_entries(const std::map<std::string, uint64_t>& sizes, Artifact* artifact) {
+  const std::string manifest = join_path(artifact->path, "manifest.json");
+  if (!artifact->manifest.contains("weights") || !artifact->manifest["weights"].is_array())
+    return bad_input("{}: field 'weights' must be a list", manifest);
+  WeightIndex missing = index_weights(artifact->graph);
+  for (const Json& json : artifact->manifest["weights"]) {
+    TRY(WeightEntry entry, entry_from_json(json, manifest + ": weights"));
+    const auto weight = missing.find(entry.name);
+    if (weight == missing.end())
+      return bad_input("{}: weight @{} is listed twice, or the graph has no such weight", manifest,
+                       entry.name);
+    TRY_STATUS(check_entry(*artifact, entry, *weight->second, sizes));
+    missing.erase(weight);
+    artifact->entries.push_back(std::move(entry));
+  }
+  for (const Weight& w : artifact->graph.weights)
+    if (missing.count(w.name) != 0)
+      return bad_input("{}: weight @{} of the graph is missing", manifest, w.name);
+  return {};
 }
 
 class LoadedStore final : public WeightStore {
@@ -147,18 +173,7 @@ Result<Artifact> open_artifact(const std::string& path) {
       TRY(artifact.text_files[name.substr(10)], read_file(join_path(path, name)));
     }
 
-  if (!artifact.manifest.contains("weights") || !artifact.manifest["weights"].is_array())
-    return bad_input("{}: field 'weights' must be a list", manifest_path);
-  for (const Json& json : artifact.manifest["weights"]) {
-    TRY(WeightEntry entry, entry_from_json(json, manifest_path + ": weights"));
-    TRY_STATUS(check_entry(artifact, entry, sizes));
-    artifact.entries.push_back(std::move(entry));
-  }
-  for (const Weight& w : artifact.graph.weights)
-    if (std::none_of(artifact.entries.begin(), artifact.entries.end(),
-                     [&](const WeightEntry& e) { return e.name == w.name; }))
-      return bad_input("{}: weight @{} of the graph is missing", manifest_path, w.name);
-
+  TRY_STATUS(read_entries(sizes, &artifact));
   const std::string certificate = join_path(path, "certificate.json");
   if (path_exists(certificate)) {
     TRY(artifact.certificate, read_json_file(certificate));
@@ -170,28 +185,37 @@ Result<std::shared_ptr<WeightStore>> load_weights(const std::string& directory,
                                                   std::span<const WeightEntry> entries, int threads,
                                                   uint64_t memory_limit) {
   auto store = std::make_shared<LoadedStore>();
-  std::map<std::string, std::shared_ptr<const MappedFile>> maps;
+  struct File {
+    std::shared_ptr<const MappedFile> map;
+    std::vector<const WeightEntry*> entries;
+  };
+  std::map<std::string, File> files;
   uint64_t total = 0;
-  for (const WeightEntry& e : entries)
-    if (!maps.count(e.file)) {
-      TRY(maps[e.file], MappedFile::open(join_path(directory, e.file)));
-      total += maps[e.file]->bytes().size();
+  for (const WeightEntry& e : entries) {
+    File& file = files[e.file];
+    if (!file.map) {
+      TRY(file.map, MappedFile::open(join_path(directory, e.file)));
+      total += file.map->bytes().size();
     }
+    if (e.offset + e.bytes > file.map->bytes().size())
+      return bad_input("{}: {} bytes; weight @{} ends at {}: it was changed while it was opened",
+                       file.map->path(), file.map->bytes().size(), e.name, e.offset + e.bytes);
+    file.entries.push_back(&e);
+  }
   if (memory_limit == kHalfOfMemory) {
     struct sysinfo info {};
     memory_limit = sysinfo(&info) == 0 ? static_cast<uint64_t>(info.totalram) * info.mem_unit / 2 : 0;
   }
-  for (const auto& [name, map] : maps) {
-    const std::byte* data = map->bytes().data();
-    std::shared_ptr<const void> owner = map;
+  for (const auto& [name, file] : files) {
+    const std::byte* data = file.map->bytes().data();
+    std::shared_ptr<const void> owner = file.map;
     if (total <= memory_limit) {
-      TRY(HugeBuffer buffer, HugeBuffer::allocate(map->bytes().size()));
-      TRY_STATUS(read_parallel(map->path(), buffer.data(), map->bytes().size(), threads));
+      TRY(HugeBuffer buffer, HugeBuffer::allocate(file.map->bytes().size()));
+      TRY_STATUS(read_parallel(file.map->path(), buffer.data(), file.map->bytes().size(), threads));
       data = buffer.data();
       owner = std::make_shared<const HugeBuffer>(std::move(buffer));
     }
-    for (const WeightEntry& e : entries)
-      if (e.file == name) store->weights_[e.name] = place(e, data, owner);
+    for (const WeightEntry* e : file.entries) store->weights_[e->name] = place(*e, data, owner);
   }
   return std::shared_ptr<WeightStore>(std::move(store));
 }

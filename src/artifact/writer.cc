@@ -32,6 +32,8 @@ Result<std::vector<WeightEntry>> read_journal(const std::string& path, const std
     }
     TRY(const Json json, parse_json(content, path));
     TRY(WeightEntry entry, entry_from_json(json, path));
+    if (!entry.file.starts_with("weights-"))
+      return bad_input("{}: weight @{} is in '{}'; expected a weights file", path, entry.name, entry.file);
     entries.push_back(std::move(entry));
   }
   return entries;

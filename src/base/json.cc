@@ -1,26 +1,112 @@
 #include "base/json.h"
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/file.h"
 
 namespace fettle {
 
-Result<Json> parse_json(std::string_view text, std::string_view what, int max_depth) {
-  bool too_deep = false;
-  auto depth_guard = [&](int depth, Json::parse_event_t event, Json&) {
-    const bool opens =
-        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
-    if (opens && depth >= max_depth) too_deep = true;
-    return !too_deep;
-  };
-  try {
-    Json json = Json::parse(text, depth_guard);
-    if (too_deep) return bad_input("{}: JSON is nested deeper than {} levels", what, max_depth);
-    return json;
-  } catch (const Json::exception& e) {
-    return bad_input("{}: not valid JSON: {}", what, e.what());
+namespace {
+
+// Objects of more fields than this are indexed while they are read.
+constexpr size_t kFewFields = 32;
+
+// Builds the document from the parser's events. Json looks through all fields of an object for the one that
+// is to be set; a file with an object of a million fields would keep that busy for hours. Here a large object
+// has an index as long as it is open. Of a name that occurs twice the last value counts, in the first one's
+// place.
+class DocumentBuilder final : public Json::json_sax_t {
+ public:
+  explicit DocumentBuilder(size_t max_depth) : max_depth_(max_depth) {}
+
+  Json take() { return std::move(root_); }
+  bool too_deep() const { return too_deep_; }
+  const std::string& problem() const { return problem_; }
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(size_t) override { return open(Json::object()); }
+  bool start_array(size_t) override { return open(Json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    field_ = field_of(open_.back(), name);
+    return true;
   }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& e) override {
+    problem_ = e.what();
+    return false;
+  }
+
+ private:
+  using Members = Json::object_t;
+  struct Open {
+    Json* json;
+    std::map<std::string, ptrdiff_t> places;  // of an object's fields, once they are many
+  };
+
+  static Json* field_of(Open& object, const std::string& name) {
+    Members& members = object.json->get_ref<Members&>();
+    if (members.size() > kFewFields) {
+      if (object.places.empty())
+        for (auto it = members.begin(); it != members.end(); ++it)
+          object.places.emplace(it->first, it - members.begin());
+      const auto [place, is_new] = object.places.emplace(name, members.end() - members.begin());
+      if (!is_new) return &(members.begin() + place->second)->second;
+    } else {
+      for (auto& [known, value] : members)
+        if (known == name) return &value;
+    }
+    members.emplace_back(name, nullptr);
+    return &members.back().second;
+  }
+
+  Json* place(Json value) {
+    Json* target = &root_;
+    if (!open_.empty() && open_.back().json->is_array()) {
+      auto& list = open_.back().json->get_ref<Json::array_t&>();
+      list.push_back(nullptr);
+      target = &list.back();
+    } else if (!open_.empty()) {
+      target = field_;
+    }
+    *target = std::move(value);
+    return target;
+  }
+  bool put(Json value) { return place(std::move(value)) != nullptr; }
+  bool open(Json container) {
+    too_deep_ = open_.size() >= max_depth_;
+    if (too_deep_) return false;
+    open_.push_back({place(std::move(container)), {}});
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  size_t max_depth_;
+  Json root_;
+  std::vector<Open> open_;  // outermost first
+  Json* field_ = nullptr;   // of the innermost object: the one whose value comes next
+  bool too_deep_ = false;
+  std::string problem_;
+};
+
+}  // namespace
+
+Result<Json> parse_json(std::string_view text, std::string_view what, int max_depth) {
+  DocumentBuilder builder(static_cast<size_t>(std::max(max_depth, 0)));
+  if (Json::sax_parse(text, &builder)) return builder.take();
+  if (builder.too_deep()) return bad_input("{}: JSON is nested deeper than {} levels", what, max_depth);
+  return bad_input("{}: not valid JSON: {}", what, builder.problem());
 }
 
 Result<Json> read_json_file(const std::string& path) {

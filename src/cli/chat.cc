@@ -1,8 +1,10 @@
 #include <unistd.h>
 
-#include <iostream>
+#include <algorithm>
+#include <cstdio>
 
 #include "cli/reply_options.h"
+#include "cli/terminal.h"
 #include "cli/verb.h"
 #include "text/text.h"
 
@@ -16,70 +18,136 @@ struct ChatArguments {
   ReplyOptions reply;
 };
 
+constexpr const char* kHelp =
+    "/clear   forget the conversation; the system message stays\n"
+    "/exit    end, as Ctrl-D does\n"
+    "/help    these lines\n"
+    "Ctrl-C stops a reply; what there is of it stays in the conversation.\n";
+
 class ChatSession {
  public:
   ChatSession(const ChatArguments& args, OpenedModel model, std::shared_ptr<const Tokenizer> tokenizer,
               std::shared_ptr<const ChatTemplate> chat)
       : args_(args), model_(std::move(model)), tokenizer_(std::move(tokenizer)), chat_(std::move(chat)) {
-    if (!args.system.empty()) messages_.push_back({{"role", "system"}, {"content", args.system}});
+    clear();
   }
 
+  // Lines of a script are messages and nothing else, and its first error ends it. A person gets a prompt and
+  // commands, and goes on.
   Status run() {
-    const bool terminal = isatty(0) != 0;
-    if (terminal) print_text("Type a message; an empty line or Ctrl-D ends.\n");
+    LineReader reader;
     std::string line;
+    if (!person_) {
+      while (reader.next(&line) == LineReader::Got::kLine)
+        if (!line.empty()) TRY_STATUS(turn(line));
+      return {};
+    }
+    const CatchInterrupts catching;
+    tell("Type a message; /help lists commands, Ctrl-D ends.\n");
     while (true) {
-      if (terminal) print_text("\n> ");
-      if (!std::getline(std::cin, line) || line.empty()) return {};
-      TRY_STATUS(turn(line));
+      tell("\n> ");
+      const LineReader::Got got = reader.next(&line);
+      if (got == LineReader::Got::kInterrupt) tell("\nCtrl-D or /exit ends.\n");
+      if (got == LineReader::Got::kEnd) {
+        tell("\n");
+        return {};
+      }
+      if (got != LineReader::Got::kLine || line.empty()) continue;
+      if (line == "/exit" || line == "/quit") return {};
+      if (line[0] == '/') {
+        command(line);
+      } else if (const Status status = turn(line); !status.ok()) {
+        tell(status.error().message() + "\n");
+      }
     }
   }
 
  private:
-  // What the cache holds of the conversation is kept as far as the newly rendered prompt agrees with it.
+  void command(const std::string& line) {
+    if (line == "/help") return tell(kHelp);
+    if (line != "/clear") return tell("unknown command '" + without_controls(line) + "'; /help lists them\n");
+    clear();
+    tell("The conversation starts anew.\n");
+  }
+
+  void clear() {
+    messages_ = Json::array();
+    if (!args_.system.empty()) messages_.push_back({{"role", "system"}, {"content", args_.system}});
+  }
+
+  // A message that got no answer leaves the conversation as it was.
   Status turn(const std::string& message) {
     messages_.push_back({{"role", "user"}, {"content", message}});
+    std::string content;
+    auto reply = answer(&content);
+    const bool stopped = person_ && CatchInterrupts::take();
+    if (!reply.ok() || (stopped && content.empty())) {
+      messages_.erase(messages_.size() - 1);
+    } else {
+      messages_.push_back({{"role", "assistant"}, {"content", content}});
+    }
+    if (!reply.ok()) return std::move(reply).error();
+    if (stopped) {
+      tell("(stopped)\n");
+    } else if (!reply->ended) {
+      tell(fmt::format("(cut off after {} tokens)\n", reply->tokens.size()));
+    }
+    return {};
+  }
+
+  // What the cache holds of the conversation is kept as far as the newly rendered prompt agrees with it.
+  Result<Reply> answer(std::string* content) {
     TRY(const std::string prompt, chat_->render({{"messages", messages_}}, true));
     TRY(const std::vector<int32_t> ids, tokenizer_->encode(prompt, false));
     size_t same = 0;
     while (same < fed_.size() && same + 1 < ids.size() && fed_[same] == ids[same]) ++same;
-    same = std::min(same, static_cast<size_t>(sequence_.length));
     model_.executor->cache().truncate(sequence_, static_cast<int64_t>(same));
     StreamDecoder decoder(tokenizer_, true);
     ReasoningSplitter splitter(prompt);
-    std::string content;
     const auto show = [&](const ReasoningSplitter::Piece& piece) {
-      if (!args_.hide_reasoning && !piece.reasoning.empty()) print_text(dim(piece.reasoning));
-      print_text(piece.content);
-      content += piece.content;
+      if (!args_.hide_reasoning && !piece.reasoning.empty()) print_text(dim(shown(piece.reasoning)));
+      print_text(shown(piece.content));
+      *content += piece.content;
     };
     const std::span<const int32_t> rest(ids.data() + same, ids.size() - same);
-    TRY(const Reply reply,
+    auto reply =
         generate(*model_.executor, sequence_, rest, args_.reply.generate(*tokenizer_), [&](int32_t id) {
           show(splitter.push(decoder.push(id)));
-          return true;
-        }));
+          return !person_ || !CatchInterrupts::pending();
+        });
+    fed_ = ids;
+    if (reply.ok()) fed_.insert(fed_.end(), reply->tokens.begin(), reply->tokens.end());
+    fed_.resize(std::min(fed_.size(), static_cast<size_t>(sequence_.length)));
+    model_.executor->cache().truncate(sequence_, static_cast<int64_t>(fed_.size()));
+    if (!reply.ok()) return reply;
     show(splitter.push(decoder.flush()));
     show(splitter.flush());
     print_text("\n");
-    fed_ = ids;
-    fed_.insert(fed_.end(), reply.tokens.begin(), reply.tokens.end());
-    messages_.push_back({{"role", "assistant"}, {"content", content}});
-    return {};
+    return reply;
   }
 
+  // Beside the conversation, so that standard output holds replies only.
+  void tell(const std::string& text) const {
+    if (!person_) return;
+    std::fwrite(text.data(), 1, text.size(), stderr);
+    std::fflush(stderr);
+  }
   static std::string dim(const std::string& text) { return isatty(1) ? "\033[2m" + text + "\033[0m" : text; }
+  static std::string shown(const std::string& text) { return isatty(1) ? without_controls(text) : text; }
 
   const ChatArguments& args_;
   OpenedModel model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> chat_;
-  Json messages_ = Json::array();
+  bool person_ = isatty(0) != 0;
+  Json messages_;
   Sequence sequence_;
-  std::vector<int32_t> fed_;
+  std::vector<int32_t> fed_;  // the tokens that the sequence holds
 };
 
 Status run_chat(const ChatArguments& args, const GlobalOptions& global) {
+  if (global.json)
+    return make_error(Code::kUsage, "a conversation is not one JSON value; use fettle run --json");
   TRY(const Isa isa, choose_isa(global.isa));
   TRY(OpenedModel model,
       open_model(args.model, {.threads = global.threads, .isa = isa, .cache_tokens = args.reply.context}));

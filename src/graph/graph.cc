@@ -1,6 +1,7 @@
 #include "graph/graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "base/check.h"
@@ -96,23 +97,47 @@ int64_t Graph::parameters() const {
   return sum;
 }
 
+WeightIndex index_weights(const Graph& graph) {
+  WeightIndex index;
+  for (const Weight& w : graph.weights) index.emplace(w.name, w.expr.get());
+  return index;
+}
+
+Status check_cache(const CacheSpec& c) {
+  const auto in_range = [](int64_t n) { return n > 0 && n <= kMostHeadColumns; };
+  if (!in_range(c.kv_heads) || !in_range(c.k_dim) || !in_range(c.v_dim))
+    return bad_input("cache of layer {}: {} heads of {}/{}; expected 1 to {} of each", c.layer, c.kv_heads,
+                     c.k_dim, c.v_dim, kMostHeadColumns);
+  return {};
+}
+
 namespace {
 
 // What infer_type needs of a node's surroundings, with errors that name the operation.
 class Inference {
  public:
-  Inference(const Graph& graph, const Node& node) : graph_(graph), node_(node), info_(op_info(node.op)) {}
+  Inference(const Graph& graph, const Node& node, const WeightIndex* index)
+      : graph_(graph), node_(node), index_(index), info_(op_info(node.op)) {}
 
   Result<ValueType> run() {
     TRY_STATUS(check_carried());
     TRY(ValueType type, derive());
+    if (type.cols > kMostColumns) return wrong("{} columns; expected at most {}", type.cols, kMostColumns);
     if (node_.has("as")) type.form = *parse_form(node_.text("as"));
     return type;
   }
 
  private:
   const ValueType& in(int i) const { return graph_.nodes[node_.inputs[i]].type; }
-  const Expr& weight(int i) const { return *graph_.find_weight(node_.weights[i].weight)->expr; }
+  const Expr* find(const std::string& name) const {
+    if (index_) {
+      const auto it = index_->find(name);
+      return it == index_->end() ? nullptr : it->second;
+    }
+    const Weight* found = graph_.find_weight(name);
+    return found ? found->expr.get() : nullptr;
+  }
+  const Expr& weight(int i) const { return *find(node_.weights[i].weight); }
   template <typename... Args>
   Error wrong(fmt::format_string<Args...> format, Args&&... args) const {
     return bad_input("{}: {}", info_.name, fmt::format(format, std::forward<Args>(args)...));
@@ -128,14 +153,15 @@ class Inference {
     if (weights < info_.min_weights || weights > info_.max_weights)
       return wrong("has {} weights; expected {} to {}", weights, info_.min_weights, info_.max_weights);
     for (const WeightRef& ref : node_.weights) {
-      if (!graph_.find_weight(ref.weight)) return wrong("weight @{} is not defined", ref.weight);
+      const Expr* weight = find(ref.weight);
+      if (!weight) return wrong("weight @{} is not defined", ref.weight);
       if (ref.bias.empty()) continue;
       if (!info_.bias) return wrong("takes no bias");
-      const Weight* bias = graph_.find_weight(ref.bias);
+      const Expr* bias = find(ref.bias);
       if (!bias) return wrong("bias @{} is not defined", ref.bias);
-      if (bias->expr->parameters() != graph_.find_weight(ref.weight)->expr->rows())
-        return wrong("bias @{} has {} elements; @{} has {} rows", ref.bias, bias->expr->parameters(),
-                     ref.weight, graph_.find_weight(ref.weight)->expr->rows());
+      if (bias->shape.size() != 1 || bias->cols() != weight->rows())
+        return wrong("bias @{} is {}; @{} has {} rows", ref.bias, shape_text(bias->shape), ref.weight,
+                     weight->rows());
     }
     return check_attributes();
   }
@@ -154,6 +180,9 @@ class Inference {
     TRY_STATUS(check(info_.integers, int64_t{}));
     TRY_STATUS(check(info_.numbers, double{}));
     TRY_STATUS(check(info_.texts, std::string{}));
+    for (const std::string_view name : info_.numbers)
+      if (const double value = node_.number(std::string(name)); !std::isfinite(value))
+        return wrong("attribute '{}' is {}; expected a finite number", name, value);
     if (node_.has("as")) {
       const auto* as = std::get_if<std::string>(&node_.attrs.at("as"));
       if (!info_.may_round || !as || !parse_form(*as) || *parse_form(*as) == Form::kRoutes)
@@ -198,7 +227,7 @@ class Inference {
           return wrong("inputs are {} and {}; expected equal types", type_text(in(0)), type_text(in(1)));
         return in(0);
       case Op::kSelectRows:
-        return ValueType{in(0).form, Rows::kSelected, in(0).cols};
+        return select_rows();
       case Op::kRoute:
         return route();
       case Op::kExperts:
@@ -207,16 +236,24 @@ class Inference {
     return wrong("unknown operation");
   }
 
+  // Positions belong to the tokens of the batch: values of the selected rows have none.
+  Status all_tokens() const {
+    for (int i = 0; i < info_.inputs; ++i)
+      if (in(i).rows != Rows::kTokens)
+        return wrong("input {} is {}; expected a value of all tokens", i, type_text(in(i)));
+    return {};
+  }
+
   Result<ValueType> embed() const {
-    if (weight(0).rows() != graph_.vocab)
-      return wrong("table has {} rows; vocab is {}", weight(0).rows(), graph_.vocab);
+    if (weight(0).shape.size() != 2 || weight(0).rows() != graph_.vocab)
+      return wrong("table is {}; vocab is {}", shape_text(weight(0).shape), graph_.vocab);
     return ValueType{Form::kF32, Rows::kTokens, weight(0).cols()};
   }
   Result<ValueType> rms_norm() const {
     TRY_STATUS(heads_divide(in(0).cols));
     const int64_t width = in(0).cols / node_.integer("heads");
-    if (weight(0).parameters() != width)
-      return wrong("gain has {} elements; a part has {}", weight(0).parameters(), width);
+    if (weight(0).shape.size() != 1 || weight(0).cols() != width)
+      return wrong("gain is {}; a part has {} columns", shape_text(weight(0).shape), width);
     if (!(node_.number("eps") >= 0)) return wrong("eps is {}; expected >= 0", node_.number("eps"));
     return in(0);
   }
@@ -232,6 +269,7 @@ class Inference {
       if (w.shape.size() != 2 || w.cols() != in(0).cols)
         return wrong("weight @{} is {}; input has {} columns", node_.weights[i].weight, shape_text(w.shape),
                      in(0).cols);
+      if (w.rows() > kMostColumns - cols) return wrong("more than {} columns", kMostColumns);
       cols += w.rows();
     }
     return ValueType{Form::kF32, in(0).rows, cols};
@@ -243,6 +281,7 @@ class Inference {
     return ValueType{in(0).form, in(0).rows, size};
   }
   Result<ValueType> rope() const {
+    TRY_STATUS(all_tokens());
     TRY_STATUS(heads_divide(in(0).cols));
     const Rope* rope = graph_.find_rope(node_.text("rope"));
     if (!rope) return wrong("rope @{} is not defined", node_.text("rope"));
@@ -252,10 +291,12 @@ class Inference {
     return in(0);
   }
   Result<ValueType> attention() const {
+    TRY_STATUS(all_tokens());
     const CacheSpec* cache = graph_.find_cache(node_.layer);
     if (!cache) return wrong("layer {} has no cache", node_.layer);
+    TRY_STATUS(check_cache(*cache));
     const int64_t heads = node_.integer("heads");
-    if (heads <= 0 || cache->kv_heads <= 0 || heads % cache->kv_heads != 0)
+    if (heads <= 0 || heads > kMostHeads || heads % cache->kv_heads != 0)
       return wrong("{} heads over {} kv heads", heads, cache->kv_heads);
     if (in(0).cols != heads * cache->k_dim || in(1).cols != cache->kv_heads * cache->k_dim ||
         in(2).cols != cache->kv_heads * cache->v_dim)
@@ -263,18 +304,28 @@ class Inference {
                    in(1).cols, in(2).cols, heads, node_.layer, cache->kv_heads, cache->k_dim, cache->v_dim);
     return ValueType{Form::kF32, in(0).rows, heads * cache->v_dim};
   }
+  Result<ValueType> select_rows() const {
+    TRY_STATUS(all_tokens());
+    return ValueType{in(0).form, Rows::kSelected, in(0).cols};
+  }
   Result<ValueType> route() const {
     const int64_t k = node_.integer("k");
     if (k <= 0 || k > in(0).cols) return wrong("k is {} of {} experts", k, in(0).cols);
     return ValueType{Form::kRoutes, in(0).rows, k};
   }
   Result<ValueType> experts() const {
-    if (in(1).form != Form::kRoutes) return wrong("second input is {}; expected routes", type_text(in(1)));
+    if (in(0).form == Form::kRoutes || in(1).form != Form::kRoutes || in(0).rows != in(1).rows)
+      return wrong("inputs are {} and {}; expected rows and their routes", type_text(in(0)),
+                   type_text(in(1)));
     const Expr &gate = weight(0), &up = weight(1), &down = weight(2);
     if (gate.shape.size() != 3 || gate.shape != up.shape || down.shape.size() != 3 ||
         gate.cols() != in(0).cols || down.stack() != gate.stack() || down.cols() != gate.rows())
       return wrong("gate {}, up {}, down {} do not fit input of {} columns", shape_text(gate.shape),
                    shape_text(up.shape), shape_text(down.shape), in(0).cols);
+    // Routes name experts by the columns of the scores that they come from.
+    const Node& route = graph_.nodes[node_.inputs[1]];
+    if (const int64_t scored = graph_.nodes[route.inputs[0]].type.cols; scored != gate.stack())
+      return wrong("the routes are to {} experts; the weights hold {}", scored, gate.stack());
     const auto inner = parse_form(node_.text("inner"));
     if (!inner || *inner == Form::kRoutes) return wrong("attribute 'inner' must be a form");
     return ValueType{Form::kF32, in(0).rows, down.rows()};
@@ -282,12 +333,15 @@ class Inference {
 
   const Graph& graph_;
   const Node& node_;
+  const WeightIndex* index_;
   const OpInfo& info_;
 };
 
 }  // namespace
 
-Result<ValueType> infer_type(const Graph& graph, const Node& node) { return Inference(graph, node).run(); }
+Result<ValueType> infer_type(const Graph& graph, const Node& node, const WeightIndex* index) {
+  return Inference(graph, node, index).run();
+}
 
 ValueId GraphBuilder::add(Op op, std::vector<ValueId> inputs, std::vector<WeightRef> weights,
                           std::map<std::string, Attr> attrs) {

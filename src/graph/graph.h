@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -123,9 +124,24 @@ struct OpInfo {
 const OpInfo& op_info(Op op);
 const OpInfo* find_op(std::string_view name);
 
+// What a graph may hold at most, far beyond any model: a file from elsewhere cannot make its readers reserve
+// or search without end.
+inline constexpr int64_t kMostColumns = INT32_MAX;  // also of tokens in the vocabulary and in the context
+inline constexpr int64_t kMostLayers = 1024;
+inline constexpr size_t kMostNodes = 65536;
+inline constexpr size_t kMostRopes = 64;
+inline constexpr int64_t kMostHeads = 65536;
+inline constexpr int64_t kMostHeadColumns = 4096;
+inline constexpr int64_t kMostParameters = int64_t{1} << 50;
+Status check_cache(const CacheSpec& cache);
+
+// Places of the weights by name, for those who look up all of them.
+using WeightIndex = std::unordered_map<std::string_view, const Expr*>;
+WeightIndex index_weights(const Graph& graph);
+
 // The type of a node's value from its inputs, weights and attributes; the one place where shapes are derived
-// and checked.
-Result<ValueType> infer_type(const Graph& graph, const Node& node);
+// and checked. Without an index the graph's weights are searched.
+Result<ValueType> infer_type(const Graph& graph, const Node& node, const WeightIndex* index = nullptr);
 
 // Appends nodes with inferred types; architecture files and passes build graphs with it. Misuse is a
 // programmer error.

@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <unordered_set>
 
 #include "graph/lexer.h"
 #include "graph/text.h"
@@ -103,6 +106,10 @@ class ExprParser {
       if (a->shape.size() != 2 || a->cols() != args[0]->cols() || a->scheme != args[0]->scheme)
         return lexer_.wrong("concat of {} {} and {} {}", scheme_name(args[0]->scheme),
                             shape_text(args[0]->shape), scheme_name(a->scheme), shape_text(a->shape));
+    int64_t rows = 0;
+    for (const ExprPtr& a : args)
+      if (__builtin_add_overflow(rows, a->rows(), &rows) || !element_count({rows, a->cols()}))
+        return lexer_.wrong("concat of more rows than a matrix can have");
     return concat_expr(std::move(args));
   }
 
@@ -151,6 +158,7 @@ class GraphParser {
   }
 
   Status header(Lexer& lexer) {
+    if (graph_.vocab != 0) return lexer.wrong("a second header");
     TRY(graph_.architecture, lexer.quoted());
     TRY(graph_.vocab, field(lexer, "vocab"));
     TRY(graph_.hidden, field(lexer, "hidden"));
@@ -160,6 +168,7 @@ class GraphParser {
   }
 
   Status rope(Lexer& lexer) {
+    if (graph_.ropes.size() == kMostRopes) return lexer.wrong("more than {} ropes", kMostRopes);
     Rope rope;
     TRY_STATUS(lexer.expect("@"));
     TRY(rope.name, lexer.word());
@@ -172,6 +181,8 @@ class GraphParser {
     TRY_STATUS(lexer.expect("inv_freq=["));
     do {
       TRY(const double f, lexer.real());
+      if (!(std::fabs(f) <= std::numeric_limits<float>::max()))
+        return lexer.wrong("inv_freq holds {}; expected numbers that fp32 can hold", f);
       rope.inv_freq.push_back(static_cast<float>(f));
     } while (lexer.accept(","));
     TRY_STATUS(lexer.expect("]"));
@@ -180,6 +191,7 @@ class GraphParser {
   }
 
   Status cache(Lexer& lexer) {
+    if (graph_.caches.size() == kMostLayers) return lexer.wrong("more than {} caches", kMostLayers);
     CacheSpec c;
     TRY(c.layer, lexer.integer());
     TRY_STATUS(lexer.expect("full"));
@@ -197,11 +209,14 @@ class GraphParser {
     TRY(std::string name, lexer.word());
     TRY_STATUS(lexer.expect("="));
     TRY(ExprPtr expr, ExprParser(&lexer).parse());
+    if (!names_.insert(name).second) return lexer.wrong("weight @{} is defined twice", name);
+    index_.emplace(*names_.find(name), expr.get());
     graph_.weights.push_back({std::move(name), std::move(expr)});
     return {};
   }
 
   Status node(Lexer& lexer) {
+    if (graph_.nodes.size() == kMostNodes) return lexer.wrong("more than {} operations", kMostNodes);
     TRY(const int64_t id, lexer.integer());
     if (id != static_cast<int64_t>(graph_.nodes.size()))
       return lexer.wrong("%{}; expected %{}", id, graph_.nodes.size());
@@ -215,7 +230,7 @@ class GraphParser {
     TRY_STATUS(inputs(lexer, node));
     TRY_STATUS(weights(lexer, node));
     TRY_STATUS(attributes(lexer, *info, node));
-    auto inferred = infer_type(graph_, node);
+    auto inferred = infer_type(graph_, node, &index_);
     if (!inferred.ok()) return lexer.wrong("{}", inferred.error().message());
     if (*inferred != written)
       return lexer.wrong("type is written as {} but is {}", type_text(written), type_text(*inferred));
@@ -271,8 +286,11 @@ class GraphParser {
     while (!lexer.at_end()) {
       TRY(const std::string key, lexer.word());
       TRY_STATUS(lexer.expect("="));
+      if (node.has(key) || (key == "layer" && node.layer >= 0))
+        return lexer.wrong("attribute '{}' occurs twice", key);
       if (key == "layer") {
         TRY(node.layer, lexer.integer());
+        if (node.layer < 0) return lexer.wrong("layer={}; expected at least 0", node.layer);
       } else if (is(info.integers, key)) {
         TRY(node.attrs[key], lexer.integer());
       } else if (is(info.numbers, key)) {
@@ -287,6 +305,8 @@ class GraphParser {
   std::string what_;
   int line_ = 0;
   Graph graph_;
+  std::unordered_set<std::string> names_;  // of the weights; the index refers to them
+  WeightIndex index_;
 };
 
 }  // namespace

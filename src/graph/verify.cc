@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "graph/text.h"
@@ -6,23 +8,42 @@ namespace fettle {
 
 namespace {
 
+Status verify_ropes(const Graph& graph) {
+  std::set<std::string> names;
+  for (const Rope& rope : graph.ropes) {
+    if (!names.insert(rope.name).second) return bad_input("rope @{} is defined twice", rope.name);
+    bool finite = std::isfinite(rope.scale);
+    for (const float f : rope.inv_freq) finite = finite && std::isfinite(f);
+    if (!finite) return bad_input("rope @{} holds a number that is not finite", rope.name);
+  }
+  return {};
+}
+
 Status verify_header(const Graph& graph) {
   if (graph.vocab <= 0 || graph.hidden <= 0 || graph.layers < 0 || graph.context <= 0)
     return bad_input("graph header: vocab={} hidden={} layers={} context={}; all must be positive",
                      graph.vocab, graph.hidden, graph.layers, graph.context);
+  if (std::max({graph.vocab, graph.hidden, graph.context}) > kMostColumns || graph.layers > kMostLayers)
+    return bad_input(
+        "graph header: vocab={} hidden={} layers={} context={}; expected at most {} layers and {}",
+        graph.vocab, graph.hidden, graph.layers, graph.context, kMostLayers, kMostColumns);
   std::set<std::string> names;
-  for (const Weight& w : graph.weights)
+  int64_t room = kMostParameters;
+  for (const Weight& w : graph.weights) {
     if (!names.insert(w.name).second) return bad_input("weight @{} is defined twice", w.name);
+    const auto count = element_count(w.expr->shape);
+    if (!count || *count > room)
+      return bad_input("weight @{} is {}: with it, the graph has more than {} parameters", w.name,
+                       shape_text(w.expr->shape), kMostParameters);
+    room -= *count;
+  }
   std::set<int64_t> layers;
   for (const CacheSpec& c : graph.caches) {
     if (c.layer < 0 || c.layer >= graph.layers || !layers.insert(c.layer).second)
       return bad_input("cache of layer {} is defined twice or outside 0..{}", c.layer, graph.layers - 1);
-    if (c.kv_heads <= 0 || c.k_dim <= 0 || c.v_dim <= 0 || c.k_dim > 4096 || c.v_dim > 4096 ||
-        c.kv_heads > 4096)
-      return bad_input("cache of layer {}: {} heads of {}/{} are out of range", c.layer, c.kv_heads, c.k_dim,
-                       c.v_dim);
+    TRY_STATUS(check_cache(c));
   }
-  return {};
+  return verify_ropes(graph);
 }
 
 Status verify_uses(const Graph& graph) {
@@ -34,11 +55,13 @@ Status verify_uses(const Graph& graph) {
       used.insert(ref.weight);
       if (!ref.bias.empty()) used.insert(ref.bias);
     }
-    if (node.layer >= graph.layers)
+    if (node.layer < -1 || node.layer >= graph.layers)
       return bad_input("%{} belongs to layer {} of {}", i, node.layer, graph.layers);
     if (node.op == Op::kAttention && !attended.insert(node.layer).second)
       return bad_input("%{}: layer {} attends twice over one cache", i, node.layer);
   }
+  for (const CacheSpec& c : graph.caches)
+    if (attended.count(c.layer) == 0) return bad_input("the cache of layer {} is never used", c.layer);
   for (const Weight& w : graph.weights)
     if (used.count(w.name) == 0) return bad_input("weight @{} is never used", w.name);
   const auto uses = count_uses(graph);
@@ -52,11 +75,14 @@ Status verify_uses(const Graph& graph) {
 Status verify_graph(const Graph& graph) {
   TRY_STATUS(verify_header(graph));
   if (graph.nodes.empty()) return bad_input("the graph has no operations");
+  if (graph.nodes.size() > kMostNodes)
+    return bad_input("the graph has {} operations; expected at most {}", graph.nodes.size(), kMostNodes);
+  const WeightIndex index = index_weights(graph);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     for (const ValueId input : graph.nodes[i].inputs)
       if (input < 0 || input >= static_cast<ValueId>(i))
         return bad_input("%{} reads %{}, which is not defined before it", i, input);
-    auto type = infer_type(graph, graph.nodes[i]);
+    auto type = infer_type(graph, graph.nodes[i], &index);
     if (!type.ok()) return std::move(type).error().context(fmt::format("%{}", i));
     if (*type != graph.nodes[i].type)
       return bad_input("%{} has the type {}; expected {}", i, type_text(graph.nodes[i].type),
@@ -64,8 +90,10 @@ Status verify_graph(const Graph& graph) {
   }
   TRY_STATUS(verify_uses(graph));
   const ValueType& last = graph.nodes.back().type;
-  if (last.form != Form::kF32 || last.cols != graph.vocab)
+  if (last.form != Form::kF32 || last.rows != Rows::kSelected || last.cols != graph.vocab)
     return bad_input("the last value is {}; expected logits f32[R, {}]", type_text(last), graph.vocab);
+  if (graph.nodes.back().op == Op::kColumns)
+    return bad_input("the last value is some columns of another; expected one of its own");
   return {};
 }
 

@@ -90,7 +90,8 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
     return bad_input("{}: prefill_chunk is {}", what, plan.prefill_chunk);
   TRY(const JsonReader schemes, in.object("schemes"));
   for (const auto& [weight, scheme] : schemes.json().items()) {
-    TRY(plan.schemes[weight], schemes.string(weight));
+    if (!scheme.is_string()) return bad_input("{}: schemes: '{}' must be a string", what, weight);
+    plan.schemes[weight] = scheme.get<std::string>();
   }
   TRY(const JsonReader weights, in.object("weights"));
   TRY_STATUS(read_weights(weights.json(), what, &plan));

@@ -18,13 +18,17 @@ Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const i
   if (room < 0)
     return make_error(Code::kUsage, "the prompt has {} tokens; the model's context is {}",
                       sequence.length + static_cast<int64_t>(prompt.size()), executor.graph().context);
+  // What the cache can still take of this sequence ends a reply as the context does.
+  const KvCache& cache = executor.cache();
+  const int64_t held =
+      (cache.free_blocks() + static_cast<int64_t>(sequence.blocks.size())) * kBlockTokens - sequence.length;
   Reply reply;
   auto start = std::chrono::steady_clock::now();
   TRY(std::span<const float> logits, executor.feed(sequence, prompt, options.prefill_chunk));
   reply.prefill_s = seconds_since(start);
   start = std::chrono::steady_clock::now();
   Sampler sampler;
-  const int64_t limit = std::min(options.max_tokens, room);
+  const int64_t limit = std::min({options.max_tokens, room, held - static_cast<int64_t>(prompt.size())});
   while (static_cast<int64_t>(reply.tokens.size()) < limit) {
     const int32_t id =
         sampler.sample(logits, options.sampling, prompt, reply.tokens, static_cast<uint64_t>(sequence.length))

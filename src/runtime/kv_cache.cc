@@ -36,7 +36,10 @@ Result<KvCache> KvCache::create(const Graph& graph, int64_t tokens) {
     TRY(const KvShape shape, kv_shape(spec));
     const int64_t bytes = kv_block_bytes(shape);
     cache.layers_.push_back({shape, offset, bytes});
-    offset += bytes * cache.total_blocks_;
+    int64_t all = 0;
+    if (__builtin_mul_overflow(bytes, cache.total_blocks_, &all) ||
+        __builtin_add_overflow(offset, all, &offset))
+      return make_error(Code::kResource, "a cache of {} tokens is too large; use a smaller context", tokens);
     cache.block_bytes_ += bytes;
   }
   TRY(cache.memory_, HugeBuffer::allocate(static_cast<uint64_t>(offset)));

@@ -47,17 +47,6 @@ float with_sign(float magnitude, bool negative) { return negative ? -magnitude :
 
 }  // namespace
 
-float f16_to_f32(uint16_t code) {
-  const uint32_t magnitude = code & 0x7fffu;
-  const uint32_t sign = static_cast<uint32_t>(code & 0x8000u) << 16;
-  uint32_t bits = (magnitude << 13) + (112u << 23);
-  if (magnitude >= 0x7c00u) bits = kInfinity | (magnitude & 0x3ffu) << 13;
-  // A subnormal is a small whole number of steps; no fp32 subnormal takes part, so flush-to-zero modes do no
-  // harm.
-  if (magnitude < 0x400u) bits = std::bit_cast<uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
-  return std::bit_cast<float>(bits | sign);
-}
-
 uint16_t f32_to_f16(float value) {
   const auto [sign, magnitude, nan] = split(value);
   uint32_t code = 0x7c00u;

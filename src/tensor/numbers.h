@@ -17,7 +17,19 @@ inline uint16_t f32_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-float f16_to_f32(uint16_t code);
+// Without branches, so that loops over it become vector code. Signalling NaN stays signalling, payloads stay.
+inline float f16_to_f32(uint16_t code) {
+  constexpr int32_t kRebias = (127 - 15) << 23;
+  const int32_t magnitude = code & 0x7fff;
+  // A subnormal is a small whole number of steps; no fp32 subnormal takes part, so flush-to-zero modes do no
+  // harm.
+  const int32_t subnormal = std::bit_cast<int32_t>(static_cast<float>(magnitude) * 0x1p-24f);
+  const int32_t is_subnormal = (magnitude - 0x400) >> 31;  // all bits or none
+  const int32_t is_largest = (0x7bff - magnitude) >> 31;   // infinity or NaN: the largest exponent of both
+  const int32_t normal = (magnitude << 13) + kRebias + (is_largest & kRebias);
+  const int32_t bits = (normal & ~is_subnormal) | (subnormal & is_subnormal);
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) | static_cast<uint32_t>(code & 0x8000) << 16);
+}
 uint16_t f32_to_f16(float value);
 
 float e4m3_to_f32(uint8_t code);   // E4M3FN: 0x7f and 0xff are NaN, no infinity, maximum 448

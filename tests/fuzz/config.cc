@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "arch/arch.h"
 #include "base/check.h"
 #include "checkpoint/hugging_face.h"
+#include "graph/text.h"
 
 namespace {
 
@@ -52,16 +54,28 @@ void read_fields(const fettle::Checkpoint& checkpoint) {
           rope->factor);
 }
 
+void check_graph(const fettle::Graph& graph) {
+  const std::string text = fettle::print_graph(graph);
+  const auto again = fettle::parse_graph(text, "printed");
+  CHECK(again.ok() && fettle::print_graph(*again) == text, "{}", again.ok() ? text : again.error().message());
+}
+
+void read_and_build(const fettle::Checkpoint& checkpoint) {
+  read_fields(checkpoint);
+  if (const auto built = fettle::build_graph(checkpoint); built.ok()) check_graph(built->graph);
+}
+
 }  // namespace
 
-// The same bytes as config.json, as a GGUF's metadata, and as an index of shards.
+// The same bytes as config.json, alone and so a graph without weights, as a GGUF's metadata, and as an index
+// of shards.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Scratch scratch;
   scratch.write("config.json", data, size);
   if (const auto directory = fettle::Checkpoint::open(scratch.path()); directory.ok())
-    read_fields(*directory);
+    read_and_build(*directory);
   if (const auto gguf = fettle::Checkpoint::open(scratch.path() + "/config.json"); gguf.ok())
-    read_fields(*gguf);
+    read_and_build(*gguf);
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (const auto index = fettle::parse_shard_index(text, "index"); index.ok())
     for (const auto& [tensor, file] : *index) CHECK(file.find('/') == file.npos && file != "..", "{}", file);

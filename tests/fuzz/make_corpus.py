@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Writes the seeds of corpus/{safetensors,gguf,config}: small files that are right, and some that are wrong
-in one place each. Run it from anywhere after changing it; the seeds are committed."""
+"""Writes the seeds of corpus/{safetensors,gguf,config,graph_text,artifact}: small files that are right, and some
+that are wrong in one place each. Run it from anywhere after changing it; the seeds are committed."""
 
 import json
 import pathlib
+import re
 import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+GOLDEN = CORPUS.parents[1] / "data" / "golden"
 
 
 def write(folder, name, data):
@@ -139,7 +141,158 @@ def make_config():
     write("config", "gguf_divisors", gguf(llama, [("rope_freqs.weight", [4], 0, 0)], divisors))
 
 
+# --- graph text: the small model's graph after every pass, and what that one does not use ---
+
+DENSE = """graph "dense" vocab=8 hidden=32 layers=1 context=16
+rope @rope halves scale=1 inv_freq=[1, 0.01]
+cache 0 full kv_heads=1 k_dim=4 v_dim=4 type=bf16
+weight @embed = source("e", bf16, [8, 32])
+weight @norm = source("n", f32, [32])
+weight @q = permute_rows(source("q", i8c, [8, 32]), rope_halves, 2)
+weight @kv = encode(concat(source("k", bf16, [4, 32]), source("v", bf16, [4, 32])), i8c, search)
+weight @b = source("b", f32, [8])
+weight @o = scale_rows(source("o", bf16, [32, 8]), "s")
+weight @up = encode(slice_rows(source("u", f16, [80, 32]), 8, 64), q4_0, search)
+weight @head = encode(source("e", bf16, [8, 32]), i4g32z, search)
+%0 : f32[T, 32] = embed() w=[@embed]
+%1 : q8t[T, 32] = rms_norm(%0) w=[@norm] as=q8t eps=1e-05 heads=1 layer=0
+%2 : f32[T, 16] = linear(%1) w=[@q + @b, @kv] layer=0
+%3 : f32[T, 8] = columns(%2) begin=0 size=8 layer=0
+%4 : f32[T, 4] = columns(%2) begin=8 size=4 layer=0
+%5 : f32[T, 4] = columns(%2) begin=12 size=4 layer=0
+%6 : f32[T, 8] = rope(%3) heads=2 rope=rope layer=0
+%7 : f32[T, 4] = rope(%4) heads=1 rope=rope layer=0
+%8 : f32[T, 8] = attention(%6, %7, %5) heads=2 scale=0.5 layer=0
+%9 : f32[T, 32] = linear(%8) w=[@o] layer=0
+%10 : f32[T, 32] = add(%0, %9) layer=0
+%11 : q8g32[T, 32] = quantise(%10) as=q8g32 layer=0
+%12 : f32[T, 64] = linear(%11) w=[@up] layer=0
+%13 : f32[T, 32] = columns(%12) begin=0 size=32 layer=0
+%14 : f32[T, 32] = columns(%12) begin=32 size=32 layer=0
+%15 : f32[T, 32] = silu_mul(%13, %14) layer=0
+%16 : f32[T, 32] = add(%10, %15) layer=0
+%17 : f32[R, 32] = select_rows(%16)
+%18 : q8g32[R, 32] = quantise(%17) as=q8g32
+%19 : f32[R, 8] = linear(%18) w=[@head]
+"""
+EXPERTS = """graph "experts" vocab=8 hidden=4 layers=1 context=16
+weight @embed = source("e", f32, [8, 4])
+weight @router = source("r", f32, [3, 4])
+weight @gate = stack("x{}.g", bf16, [3, 6, 4])
+weight @up = source("u", bf16, [3, 6, 4])
+weight @down = stack("x{}.d", bf16, [3, 4, 6])
+%0 : f32[T, 4] = embed() w=[@embed]
+%1 : f32[T, 3] = linear(%0) w=[@router] layer=0
+%2 : routes[T, 2] = route(%1) k=2 normalise=1 scale=1.5 layer=0
+%3 : bf16[T, 4] = quantise(%0) as=bf16 layer=0
+%4 : f32[T, 4] = experts(%3, %2) w=[@gate, @up, @down] inner=bf16 layer=0
+%5 : f32[R, 4] = select_rows(%4)
+%6 : f32[R, 8] = linear(%5) w=[@embed]
+"""
+
+
+def make_graph_text():
+    for golden in sorted(GOLDEN.glob("*.fir")):
+        write("graph_text", golden.stem, golden.read_text())
+    write("graph_text", "dense", DENSE)
+    write("graph_text", "experts", EXPERTS)
+    write("graph_text", "huge_heads", DENSE.replace("heads=2 scale", "heads=4611686018427387906 scale"))
+    write("graph_text", "huge_cache", DENSE.replace("k_dim=4", "k_dim=4611686018427387904"))
+    write("graph_text", "huge_concat", DENSE.replace("[4, 32]", "[1099511627776, 4194304]"))
+    write("graph_text", "huge_layers", DENSE.replace("layers=1", "layers=4611686018427387904"))
+    write("graph_text", "not_finite", DENSE.replace("eps=1e-05", "eps=nan"))
+    write("graph_text", "twice", DENSE + DENSE)
+    write("graph_text", "selected_twice", EXPERTS.replace("linear(%5)", "select_rows(%5)"))
+    write("graph_text", "unscored_experts", EXPERTS.replace('"r", f32, [3, 4]', '"r", f32, [9, 4]')
+          .replace("f32[T, 3]", "f32[T, 9]"))
+
+
+# --- artifacts: the files one after the other, each behind a line with its name ---
+
+ROW_BYTES = {"f32": lambda k: 4 * k, "f16": lambda k: 2 * k, "bf16": lambda k: (k + 1) // 2 * 4,
+             "i8c": lambda k: 4 + (k + 31) // 32 * 32, "q4_0": lambda k: k // 32 * 18,
+             "i4g32z": lambda k: k // 32 * 19}
+
+
+def packed_size(scheme, shape):
+    """Bytes of tiles of 16 rows, each tile rounded up to 64; a vector is one row as it is."""
+    if len(shape) == 1:
+        return ROW_BYTES[scheme](shape[0])
+    tile = -(-16 * ROW_BYTES[scheme](shape[-1]) // 64) * 64
+    return (shape[0] if len(shape) == 3 else 1) * -(-shape[-2] // 16) * tile
+
+
+def weights_of(graph):
+    """Name, scheme and shape of every weight of the two graphs above, which say them last of all."""
+    for name, expr in re.findall(r"^weight @(\S+) = (.*)$", graph, re.MULTILINE):
+        scheme, dims = re.findall(r"(\w+), \[([\d, ]+)\]", expr)[0]
+        shape = [int(d) for d in dims.split(",")]
+        if encoded := re.search(r", (\w+), search\)$", expr):
+            scheme = encoded[1]
+        elif "scale_" in expr:
+            scheme = "f32"
+        if sliced := re.search(r"slice_rows\(.*\), \d+, (\d+)\)", expr):
+            shape[0] = int(sliced[1])
+        if "concat" in expr:
+            shape[0] *= 2
+        yield name, scheme, shape
+
+
+def artifact(graph, change_manifest=None, change_plan=None):
+    data, entries = b"", []
+    for name, scheme, shape in weights_of(graph):
+        size = packed_size(scheme, shape)
+        entries.append({"name": name, "scheme": scheme, "layout": "row" if len(shape) == 1 else "n16",
+                        "shape": shape, "file": "weights-00001.bin", "offset": len(data), "bytes": size,
+                        "sha256": ""})
+        # 0.5 in fp32 and bf16, small codes and scales elsewhere.
+        data += b"\x00\x3f" * (size // 2) + bytes(size % 2) + bytes(-size % 64)
+    plan = {"schema_version": 1, "target": "local", "objective": "latency", "kv_type": "bf16",
+            "prefill_chunk": 64, "schemes": {"layers.0.up": "q4_0"},
+            "weights": {"up": {"scheme": "q4_0", "layout": "n16", "reason": "budget"}},
+            "kernels": [{"scheme": "i8c", "activation": "q8t", "kernel": "i8c.q8t.scalar", "t_min": 1,
+                         "t_max": 4, "read_gbs": 1.5, "gops": 2.5}],
+            "sensitivity": [{"group": "layers.0.up", "scheme": "q4_0", "kld": 0.001}],
+            "rates": {"cpu": "a", "isa": "scalar", "threads": 1, "bandwidth_gbs": 1, "bandwidth_1_gbs": 1,
+                      "int8_gops": 1, "bf16_gflops": 1, "f32_gflops": 1, "l2_bytes": 1, "l3_bytes": 1,
+                      "memory_bytes": 1}}
+    names = ["graph.fir", "plan.json", "tokenizer/tokenizer.json", "weights-00001.bin"]
+    manifest = {"schema_version": 1, "content_digest": "",
+                "files": [{"name": n, "size": 0, "sha256": ""} for n in names], "weights": entries}
+    if change_manifest:
+        change_manifest(manifest)
+    if change_plan:
+        change_plan(plan)
+    files = {"manifest.json": json.dumps(manifest), "plan.json": json.dumps(plan), "graph.fir": graph,
+             "tokenizer/tokenizer.json": "{}"}
+    parts = [f"==== {name}\n{content}\n".encode() for name, content in files.items()]
+    return b"".join(parts) + b"==== weights-00001.bin\n" + data
+
+
+def make_artifact():
+    write("artifact", "dense", artifact(DENSE))
+    write("artifact", "experts", artifact(EXPERTS))
+
+    def wrong(name, change, graph=EXPERTS):
+        write("artifact", name, artifact(graph, change_manifest=change))
+
+    wrong("beyond_the_file", lambda m: m["weights"][2].update(offset=1 << 62))
+    wrong("negative_offset", lambda m: m["weights"][2].update(offset=-64))
+    wrong("other_shape", lambda m: m["weights"][2].update(shape=[1 << 62, 4]))
+    wrong("weight_twice", lambda m: m["weights"].append(m["weights"][0]))
+    wrong("weight_missing", lambda m: m["weights"].pop())
+    wrong("file_outside", lambda m: m["files"][3].update(name="../weights-00001.bin"))
+    wrong("graph_not_listed", lambda m: m["files"].pop(0))
+    wrong("file_twice", lambda m: m["files"].append(m["files"][0]))
+    wrong("in_the_tokenizer", lambda m: m["weights"][0].update(file="tokenizer/tokenizer.json"))
+    write("artifact", "huge_chunk", artifact(EXPERTS, change_plan=lambda p: p.update(prefill_chunk=1 << 40)))
+    view = "%7 : f32[R, 4] = columns(%6) begin=4 size=4\n%8 : f32[R, 8] = linear(%7) w=[@embed]\n"
+    write("artifact", "view_into_linear", artifact(EXPERTS + view))
+
+
 if __name__ == "__main__":
     make_safetensors()
     make_gguf()
     make_config()
+    make_graph_text()
+    make_artifact()

@@ -32,6 +32,29 @@ TEST(ParseJson, RefusesDeepNesting) {
   EXPECT_FALSE(parse_json(std::string(5000000, '['), "t").ok());  // must not exhaust the stack
 }
 
+// Quadratic work would take an hour here: the test would run into its limit.
+TEST(ParseJson, ReadsObjectsOfVeryManyFields) {
+  constexpr int kFields = 400000;
+  std::string text = "{";
+  for (int i = 0; i < kFields; ++i) text += fmt::format("\"field{}\":{},", i % (kFields - 1), i);
+  text += "\"last\":{\"a\":1}}";
+  const Json json = parse_json(text, "t").value();
+  EXPECT_EQ(json.size(), static_cast<size_t>(kFields));
+  EXPECT_EQ(json.begin().key(), "field0");
+  EXPECT_EQ(json.begin().value(), kFields - 1);
+  EXPECT_EQ(json["last"]["a"], 1);
+}
+
+TEST(ParseJson, OfARepeatedNameTheLastValueCountsInTheFirstPlace) {
+  EXPECT_EQ(dump_json(parse_json(R"({"a": [1], "b": {"a": 2, "a": {"c": 3}}, "a": 4})", "t").value(), -1),
+            R"({"a":4,"b":{"a":{"c":3}}})");
+  std::string many = "{";
+  for (int i = 0; i < 100; ++i) many += fmt::format("\"f{}\":{},", i % 50, i);
+  const Json json = parse_json(many + "\"z\":0}", "t").value();
+  EXPECT_EQ(json.size(), 51u);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(json[fmt::format("f{}", i)], i + 50);
+}
+
 TEST(DumpJson, ReplacesInvalidUtf8) {
   Json json;
   json["text"] =

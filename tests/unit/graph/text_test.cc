@@ -60,7 +60,7 @@ TEST(GraphText, ErrorsNameLineAndReason) {
       {"rope=rope layer=0\n%7", "rope=other layer=0\n%7", "rope @other is not defined"},
       {"begin=8 size=4", "begin=9 size=4", "columns 9..13 of a value with 12"},
       {"@q + @b", "@q + @norm2", "bias @norm2 is not defined"},
-      {"w=[@norm]", "w=[@embed]", "gain has 32 elements"},
+      {"w=[@norm]", "w=[@embed]", "gain is [8, 4]; a part has 4 columns"},
       {"i8c, search", "i9c, search", "unknown scheme 'i9c'"},
       {"rope_halves, 1", "rope_halves, 3", "cannot permute 4 rows"},
       {"[8, 4]", "[8, -4]", "dimension -4"},
@@ -69,6 +69,18 @@ TEST(GraphText, ErrorsNameLineAndReason) {
       {"%11 : f32[R, 8]", "%12 : f32[R, 8]", "expected %11"},
       {"heads=1 scale=0.5", "heads=1 scale=0.5 extra=1", "attribute it does not know"},
       {"linear(%10) w=[@embed]\n", "linear(%10) w=[@embed]\n?\n", "expected a name"},
+      {"linear(%10) w=[@embed]\n", "linear(%10) w=[@embed]\ngraph \"x\" vocab=9", "a second header"},
+      {"eps=1e-05", "eps=nan", "attribute 'eps' is nan"},
+      {"eps=1e-05", "eps=1e-05 eps=1e-05", "attribute 'eps' occurs twice"},
+      {"eps=1e-05 heads=1 layer=0", "eps=1e-05 heads=1 layer=-7", "layer=-7"},
+      {"[1, 0.01]", "[1, 1e300]", "numbers that fp32 can hold"},
+      {"[1, 0.01]", "[1, nan]", "numbers that fp32 can hold"},
+      {"halves scale=1", "halves scale=inf", "not finite"},
+      {"layers=1 ", "layers=9999999999 ", "at most 1024 layers"},
+      {"context=16", "context=4611686018427387904", "expected at most"},
+      {"kv_heads=1 k_dim=4", "kv_heads=1 k_dim=4611686018427387904", "expected 1 to 4096"},
+      {"attention(%6, %7, %5) heads=1", "attention(%6, %7, %5) heads=4611686018427387904", "heads over 1"},
+      {"source(\"b\", f32, [4])", "source(\"b\", f32, [4, 1])", "bias @b is [4, 1]"},
   };
   for (const Case& c : cases)
     EXPECT_NE(error_of(replaced(kSmall, c.from, c.to)).find(c.expected), std::string::npos)
@@ -82,6 +94,55 @@ TEST(GraphText, UnusedAndRepeatedThingsAreRefused) {
                 .find("twice"),
             std::string::npos);
   EXPECT_NE(error_of("").find("positive"), std::string::npos);
+}
+
+// What the executor relies on: positions belong to all tokens, routes to the experts that were scored, the
+// logits to the selected rows and to nobody else.
+TEST(GraphText, RowsAndRoutesFit) {
+  EXPECT_NE(error_of(replaced(kSmall, "%10 : f32[R, 4] = select_rows(%9)\n%11 : f32[R, 8] = linear(%10)",
+                              "%10 : f32[T, 8] = linear(%9)"))
+                .find("expected logits f32[R, 8]"),
+            std::string::npos);
+  EXPECT_NE(error_of(replaced(kSmall, "%11 : f32[R, 8] = linear(%10)",
+                              "%11 : f32[R, 4] = select_rows(%10)\n%12 : f32[R, 8] = linear(%11)"))
+                .find("expected a value of all tokens"),
+            std::string::npos);
+  const std::string experts = R"(graph "moe" vocab=8 hidden=4 layers=0 context=16
+weight @embed = source("e", bf16, [8, 4])
+weight @router = source("r", f32, [3, 4])
+weight @up = stack("u{}", bf16, [2, 6, 4])
+weight @down = stack("d{}", bf16, [2, 4, 6])
+%0 : f32[T, 4] = embed() w=[@embed]
+%1 : f32[R, 4] = select_rows(%0)
+%2 : f32[R, 3] = linear(%1) w=[@router]
+%3 : routes[R, 1] = route(%2) k=1 normalise=1 scale=1.0
+%4 : f32[R, 4] = experts(%1, %3) w=[@up, @up, @down] inner=f32
+%5 : f32[R, 8] = linear(%4) w=[@embed]
+)";
+  EXPECT_NE(error_of(experts).find("the routes are to 3 experts; the weights hold 2"), std::string::npos)
+      << error_of(experts);
+  const std::string fits = replaced(replaced(experts, "[3, 4]", "[2, 4]"), "f32[R, 3]", "f32[R, 2]");
+  EXPECT_EQ(error_of(fits), "");
+  EXPECT_NE(error_of(replaced(fits, "experts(%1, %3)", "experts(%0, %3)")).find("rows and their routes"),
+            std::string::npos);
+}
+
+TEST(GraphText, MoreThanAnyModelIsRefused) {
+  std::string many = "graph \"g\" vocab=8 hidden=4 layers=0 context=16\n";
+  for (int i = 0; i < 2000; ++i)
+    many += fmt::format("cache {} full kv_heads=1 k_dim=1 v_dim=1 type=f32\n", i);
+  EXPECT_NE(error_of(many).find("more than 1024 caches"), std::string::npos);
+  EXPECT_NE(
+      error_of(replaced(kSmall, "source(\"v\", bf16, [4, 4])", "source(\"v\", bf16, [1099511627776, 4])"))
+          .find("more than"),
+      std::string::npos);
+  EXPECT_NE(parse_expr("concat(source(\"a\", bf16, [1099511627776, 4194304]), source(\"a\", bf16, "
+                       "[1099511627776, 4194304]))",
+                       "test")
+                .error()
+                .message()
+                .find("more rows than a matrix can have"),
+            std::string::npos);
 }
 
 TEST(GraphText, EveryCutOfTheTextIsAnErrorNotACrash) {

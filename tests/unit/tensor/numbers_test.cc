@@ -5,8 +5,10 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <vector>
 
 #include "tables.h"
+#include "tensor/scheme.h"
 
 namespace fettle {
 namespace {
@@ -116,6 +118,32 @@ TEST(Numbers, SixteenBitCodesSurviveTheWayThere) {
                 brain = bf16_to_f32(static_cast<uint16_t>(code));
     EXPECT_TRUE(std::isnan(half) || f32_to_f16(half) == code) << code;
     EXPECT_TRUE(std::isnan(brain) || f32_to_bf16(brain) == code) << code;
+  }
+}
+
+// By the definition of IEEE 754; of NaN the payload stays, quiet or not.
+uint32_t f16_bits(unsigned code) {
+  const unsigned exponent = code >> 10 & 31, mantissa = code & 1023, sign = code >> 15;
+  if (exponent == 31) return sign << 31 | 0x7f800000u | mantissa << 13;
+  const int step = static_cast<int>(exponent == 0 ? 1 : exponent) - 15 - 10;
+  const float magnitude = std::ldexp(static_cast<float>(exponent == 0 ? mantissa : mantissa + 1024), step);
+  return bits(sign != 0 ? -magnitude : magnitude);
+}
+
+TEST(Numbers, HalvesOneByOneAndAsRowsOfAnyLength) {
+  std::vector<uint16_t> codes(65536);
+  for (unsigned code = 0; code < codes.size(); ++code) {
+    codes[code] = static_cast<uint16_t>(code);
+    ASSERT_EQ(bits(f16_to_f32(codes[code])), f16_bits(code)) << code;
+  }
+  for (const size_t cols : {size_t{1}, size_t{15}, size_t{16}, size_t{33}, codes.size()}) {
+    const size_t begin = codes.size() - cols;
+    std::vector<float> row(cols);
+    scheme_info(Scheme::kF16)
+        .decode_row(reinterpret_cast<const std::byte*>(codes.data() + begin), static_cast<int64_t>(cols),
+                    row.data());
+    for (size_t i = 0; i < cols; ++i)
+      ASSERT_EQ(bits(row[i]), f16_bits(static_cast<unsigned>(begin + i))) << cols << " " << i;
   }
 }
 
