@@ -30,7 +30,8 @@ StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_log
 
 struct CompiledStep {
   std::unique_ptr<Step> step;
-  ValueId produces;  // the node whose value is complete after it
+  ValueId produces;     // the node whose value is complete after it
+  bool barrier = true;  // after it
 };
 
 struct Program {

@@ -13,7 +13,7 @@ struct Executor::Impl {
   ThreadPool pool;
   KvCache cache;
   Program program;
-  std::vector<std::vector<float>> scratch;
+  std::vector<std::vector<float>> scratch, rope_tables;
   std::vector<bool> observed;  // by node
   Observer observer;
 
@@ -29,6 +29,8 @@ Result<std::unique_ptr<Executor>> Executor::create(Model model, const ExecutorOp
   TRY(impl->program, compile(impl->model, impl->cache, options));
   impl->scratch.assign(static_cast<size_t>(impl->pool.size()),
                        std::vector<float>(static_cast<size_t>(impl->program.scratch_floats) + 16));
+  for (const Rope& rope : impl->model.graph.ropes)
+    impl->rope_tables.emplace_back(static_cast<size_t>(options.max_tokens) * 2 * rope.inv_freq.size());
   impl->observed.assign(impl->model.graph.nodes.size(), false);
   return std::unique_ptr<Executor>(new Executor(std::move(impl)));
 }
@@ -66,9 +68,10 @@ Status Executor::Impl::check(std::span<const SequenceInput> inputs) const {
 
 void Executor::Impl::execute(Run& run) {
   pool.run([&](int worker) {
+    fill_rope_tables(model.graph.ropes, run, worker);
     for (const CompiledStep& compiled : program.steps) {
       compiled.step->run(run, worker);
-      run.pool.barrier(worker);
+      if (compiled.barrier || observer) run.pool.barrier(worker);
       if (!observer || !observed[compiled.produces]) continue;
       if (worker == 0) {
         const Value& value = program.values[compiled.produces];
@@ -107,7 +110,8 @@ Result<std::span<const float>> Executor::forward(std::span<const SequenceInput> 
           positions,
           selected,
           sequences,
-          impl_->scratch};
+          impl_->scratch,
+          impl_->rope_tables};
   impl_->execute(run);
   for (const SequenceInput& input : inputs)
     input.sequence->length += static_cast<int64_t>(input.tokens.size());
