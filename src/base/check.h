@@ -21,5 +21,5 @@ namespace fettle {
 #define CHECK(condition, ...)                                                              \
   do {                                                                                     \
     if (!(condition)) [[unlikely]]                                                         \
-      ::fettle::check_failed(__FILE__, __LINE__, #condition, fmt::format("" __VA_ARGS__)); \
+      ::fettle::check_failed(__FILE_NAME__, __LINE__, #condition, fmt::format("" __VA_ARGS__)); \
   } while (false)

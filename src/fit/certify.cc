@@ -163,10 +163,11 @@ Result<Pair> open_pair(const CertifySubject& subject) {
   return pair;
 }
 
-// Speed and memory as it will be served: weights in memory if they fit now that the source is gone.
+// Speed and memory as it will be served: steps of the usual size, weights in memory if
+// they fit now that the source is gone.
 Status measure_alone(Pair& pair, const CertifySubject& subject, Certificate* certificate) {
   pair.source.executor.reset();
-  if (pair.adapted.held_bytes == 0 && pair.adapted.artifact) {
+  if (pair.adapted.artifact) {
     pair.adapted.executor.reset();
     TRY(pair.adapted, open_model(subject.adapted, {.threads = subject.threads,
                                                    .isa = subject.isa,

@@ -21,10 +21,10 @@ class AttentionStep final : public Step {
         kernel_(kernel),
         shape_(args.cache->shape(args.cache_index)),
         group_(args.heads / shape_.kv_heads),
-        partial_row_(2 + shape_.v_dim),
-        writer_(args.out, args.isa) {}
+        partial_row_(2 + shape_.v_dim) {}
 
   int64_t scratch_floats() const override { return attention_scratch_floats(shape_, a_.heads); }
+  bool begins_by_token() const override { return true; }
 
   void run(Run& run, int worker) override {
     store(run, worker);
@@ -37,9 +37,6 @@ class AttentionStep final : public Step {
       run.pool.barrier(worker);
       merge_all(run, worker);
     }
-    if (a_.out.type.form == Form::kF32) return;
-    run.pool.barrier(worker);
-    for_rows(run, a_.out.type, worker, [&](int64_t r) { writer_.store(a_.plain.row(r), run.tokens, r); });
   }
 
  private:
@@ -100,8 +97,8 @@ class AttentionStep final : public Step {
             .scale = a_.scale,
             .q = a_.q.row(s.row_begin),
             .q_stride = a_.q.ld,
-            .out = a_.plain.row(s.row_begin),
-            .out_stride = a_.plain.ld,
+            .out = a_.out.row(s.row_begin),
+            .out_stride = a_.out.ld,
             .pool = a_.cache->pool(a_.cache_index),
             .block_stride = a_.cache->block_stride(a_.cache_index),
             .table = s.table,
@@ -147,8 +144,7 @@ class AttentionStep final : public Step {
           (s.first_position + t) / kSplitTokens + 1;  // later splits hold no position of this row
       for (int64_t g = 0; g < group_; ++g)
         merge_splits(partials + ((t - task.token_begin) * group_ + g) * partial_row_, stride, splits,
-                     shape_.v_dim,
-                     a_.plain.row(s.row_begin + t) + (task.kv_head * group_ + g) * shape_.v_dim);
+                     shape_.v_dim, a_.out.row(s.row_begin + t) + (task.kv_head * group_ + g) * shape_.v_dim);
     }
   }
 
@@ -163,7 +159,6 @@ class AttentionStep final : public Step {
   const AttentionKernel& kernel_;
   KvShape shape_;
   int64_t group_, partial_row_;
-  RowWriter writer_;
   std::vector<Task> tasks_;
   std::vector<float> shared_;
   std::vector<std::vector<float>> private_;  // by worker

@@ -23,7 +23,8 @@ class Compiler {
         store_(*model.weights),
         frame_(frame),
         cache_(cache),
-        options_(options) {}
+        options_(options),
+        uses_(count_uses(graph_)) {}
 
   Result<Program> run(const Part& part) {
     for (ValueId id = part.begin; id < part.end; ++id) {
@@ -34,6 +35,9 @@ class Compiler {
     }
     for (const CompiledStep& s : program_.steps)
       program_.scratch_floats = std::max(program_.scratch_floats, s.step->scratch_floats());
+    for (size_t i = 1; i < program_.steps.size(); ++i)
+      program_.steps[i - 1].barrier =
+          !program_.steps[i - 1].step->ends_by_token() || !program_.steps[i].step->begins_by_token();
     return std::move(program_);
   }
 
@@ -127,10 +131,7 @@ class Compiler {
       case Op::kColumns:
         return {};
       case Op::kRope:
-        emit(make_rope_step(in(node, 0), out, node.integer("heads"), *graph_.find_rope(node.text("rope")),
-                            isa),
-             id);
-        return {};
+        return compile_rope(node, id);
       case Op::kAttention:
         return compile_attention(node, id);
       case Op::kAdd:
@@ -156,6 +157,32 @@ class Compiler {
     return unsupported("operation without a step");
   }
 
+  Status compile_rope(const Node& node, ValueId id) {
+    const Rope& rope = *graph_.find_rope(node.text("rope"));
+    emit(make_rope_step({.x = in(node, 0),
+                         .out = frame_.values[id],
+                         .heads = node.integer("heads"),
+                         .index = &rope - graph_.ropes.data(),
+                         .rope = rope,
+                         .isa = options_.isa}),
+         id);
+    return {};
+  }
+
+  // The step just before `reader`, taken out of the program if the reader can compute its rows itself: they
+  // are rounded, so nobody observes them, and nobody else reads them.
+  std::unique_ptr<RowStep> take_producer(ValueId reader) {
+    const ValueId id = graph_.nodes[reader].inputs[0];
+    if (id + 1 != reader || uses_[id] != 1 || frame_.values[id].type.form == Form::kF32) return nullptr;
+    if (program_.steps.empty()) return nullptr;
+    CompiledStep& last = program_.steps.back();
+    auto* producer = dynamic_cast<RowStep*>(last.step.get());
+    if (!producer) return nullptr;
+    (void)last.step.release();
+    program_.steps.pop_back();
+    return std::unique_ptr<RowStep>(producer);
+  }
+
   Status compile_linear(const Node& node, ValueId id) {
     TRY(const Value x, contiguous(node, 0));
     std::vector<BoundLinear> segments;
@@ -163,7 +190,12 @@ class Compiler {
       TRY(BoundLinear segment, bind(ref, x.type.form));
       segments.push_back(std::move(segment));
     }
-    emit(make_linear_step(x, std::move(segments), frame_.values[id], frame_.storage.fused_add[id]), id);
+    emit(make_linear_step({.x = x,
+                           .producer = take_producer(id),
+                           .segments = std::move(segments),
+                           .out = frame_.values[id],
+                           .accumulate = frame_.storage.fused_add[id]}),
+         id);
     return {};
   }
 
@@ -180,14 +212,14 @@ class Compiler {
     TRY(auto step, make_attention_step({.q = in(node, 0),
                                         .k = in(node, 1),
                                         .v = in(node, 2),
-                                        .plain = plain,
-                                        .out = out,
+                                        .out = plain,
                                         .heads = node.integer("heads"),
                                         .scale = static_cast<float>(node.number("scale")),
                                         .cache = &cache_,
                                         .cache_index = index,
                                         .isa = options_.isa}));
     emit(std::move(step), id);
+    if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);
     return {};
   }
 
@@ -221,6 +253,7 @@ class Compiler {
   const Frame& frame_;
   KvCache& cache_;
   const ExecutorOptions& options_;
+  std::vector<int> uses_;
   Program program_;
 };
 

@@ -32,7 +32,8 @@ StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_log
 
 struct CompiledStep {
   std::unique_ptr<Step> step;
-  ValueId produces;  // the node whose value is complete after it
+  ValueId produces;     // the node whose value is complete after it
+  bool barrier = true;  // after it
 };
 
 // A stretch of nodes that can be run by itself once what it reads is in the arena: what comes before the

@@ -14,6 +14,8 @@ Result<std::unique_ptr<Executor>> Executor::create(Model model, const ExecutorOp
   impl->parts = split_parts(impl->model.graph);
   impl->programs.resize(impl->parts.size());
   impl->scratch.resize(static_cast<size_t>(impl->pool.size()));
+  for (const Rope& rope : impl->model.graph.ropes)
+    impl->rope_tables.emplace_back(static_cast<size_t>(options.max_tokens) * 2 * rope.inv_freq.size());
   impl->observed.assign(impl->model.graph.nodes.size(), false);
   if (!options.stream)
     for (size_t part = 0; part < impl->parts.size(); ++part) TRY_STATUS(impl->open(part));
@@ -77,10 +79,11 @@ void Executor::Impl::execute(size_t begin, size_t end, Run& run) {
     observer(id, experts.data(), run.rows(value.type), value.type.cols, value.type.cols);
   };
   pool.run([&](int worker) {
+    fill_rope_tables(model.graph.ropes, run, worker);
     for (size_t part = begin; part < end; ++part)
       for (const CompiledStep& compiled : programs[part]->steps) {
         compiled.step->run(run, worker);
-        run.pool.barrier(worker);
+        if (compiled.barrier || observer) run.pool.barrier(worker);
         if (!observer || !observed[compiled.produces]) continue;
         if (worker == 0) show(compiled.produces);
         run.pool.barrier(worker);
@@ -115,7 +118,8 @@ Result<std::span<const float>> Executor::forward(std::span<const SequenceInput> 
           positions,
           selected,
           sequences,
-          impl_->scratch};
+          impl_->scratch,
+          impl_->rope_tables};
   if (!impl_->options.stream) impl_->execute(0, impl_->parts.size(), run);
   for (size_t part = 0; impl_->options.stream && part < impl_->parts.size(); ++part) {
     TRY_STATUS(impl_->open(part));

@@ -23,6 +23,7 @@ struct Executor::Impl {
   std::vector<std::optional<Program>> programs;  // by part; empty: not open
   std::map<std::string, uint64_t> weight_bytes;  // of every weight met so far
   std::vector<std::vector<float>> scratch;       // by worker
+  std::vector<std::vector<float>> rope_tables;   // by rope
   std::vector<bool> observed;                    // by node
   Observer observer;
 

@@ -28,11 +28,12 @@ Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const i
   reply.prefill_s = seconds_since(start);
   start = std::chrono::steady_clock::now();
   Sampler sampler;
+  SamplingParams sampling = options.sampling;
+  sampling.logprob = false;  // a reply carries none
   const int64_t limit = std::min({options.max_tokens, room, held - static_cast<int64_t>(prompt.size())});
   while (static_cast<int64_t>(reply.tokens.size()) < limit) {
     const int32_t id =
-        sampler.sample(logits, options.sampling, prompt, reply.tokens, static_cast<uint64_t>(sequence.length))
-            .id;
+        sampler.sample(logits, sampling, prompt, reply.tokens, static_cast<uint64_t>(sequence.length)).id;
     if (std::find(options.end_tokens.begin(), options.end_tokens.end(), id) != options.end_tokens.end()) {
       reply.ended = true;
       break;

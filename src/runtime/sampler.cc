@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <functional>
+#include <iterator>
 #include <limits>
 
 #include "base/check.h"
@@ -14,75 +14,19 @@ namespace fettle {
 namespace {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
-constexpr size_t kBlock = 64;
-constexpr double kLog2E = 1.4426950408889634;
-
-// Four floats as GCC and Clang define them for any processor. Sums keep one fixed order and exponentials are
-// computed here rather than by the C library, so that the same logits give the same token on every machine.
-using Lanes = float __attribute__((vector_size(16)));
-using IntLanes = int32_t __attribute__((vector_size(16)));
-using Doubles = double __attribute__((vector_size(16)));
-using LongLanes = int64_t __attribute__((vector_size(16)));
-constexpr size_t kLanes = 4;
-
-Lanes load_lanes(const float* p) {
-  Lanes v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-// 2^y for y <= 0, relative error 2e-7; below 2^-126 it stays there. 2^y = 2^n 2^f, and the polynomial
-// interpolates 2^f at the Chebyshev points of [-1/2, 1/2]; summed in pairs (Estrin), which waits less than
-// Horner.
-Lanes exp2_lanes(Lanes y) {
-  constexpr float kMagic = 0x1.8p23f;  // leaves n in the low bits
-  const Lanes lowest = {-126.0f, -126.0f, -126.0f, -126.0f};
-  y = y > lowest ? y : lowest;  // a NaN becomes the lowest
-  const Lanes shifted = y + kMagic;
-  const Lanes f = y - (shifted - kMagic);
-  const Lanes f2 = f * f;
-  const Lanes p = (1.00000007545f + f * 0.69314718803f) +
-                  f2 * ((0.24022107485f + f * 0.05550357114f) + f2 * (0.00967603192f + f * 0.00133908634f));
-  return std::bit_cast<Lanes>(std::bit_cast<IntLanes>(p) + (std::bit_cast<IntLanes>(shifted) << 23));
-}
-
-// e^x for x <= 0 in double precision, by its Taylor series on [-ln2/2, ln2/2]; below e^-700 it stays there.
-Doubles exp_doubles(Doubles x) {
-  constexpr double kMagic = 0x1.8p52;
-  constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-33;
-  constexpr double kFactors[] = {
-      1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
-      1.0 / 120,       1.0 / 24,       1.0 / 6,       1.0 / 2,      1.0,         1.0};
-  const Doubles lowest = {-700.0, -700.0};
-  x = x > lowest ? x : lowest;
-  const Doubles shifted = x * kLog2E + kMagic;
-  const Doubles n = shifted - kMagic;
-  const Doubles r = (x - n * kLn2High) - n * kLn2Low;
-  Doubles p = Doubles{} + 1.0 / 6227020800.0;
-  for (const double factor : kFactors) p = p * r + factor;
-  return std::bit_cast<Doubles>(std::bit_cast<LongLanes>(p) + (std::bit_cast<LongLanes>(shifted) << 52));
-}
-
-float block_max(const float* p, size_t count) {
-  Lanes m[4] = {Lanes{} + kLowest, Lanes{} + kLowest, Lanes{} + kLowest, Lanes{} + kLowest};
-  size_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    for (size_t u = 0; u < 4; ++u) {
-      const Lanes x = load_lanes(p + i + u * kLanes);
-      m[u] = x > m[u] ? x : m[u];  // false for a NaN
-    }
-  }
-  float largest = kLowest;
-  for (const Lanes& lanes : m)
-    for (size_t l = 0; l < kLanes; ++l) largest = std::max(largest, lanes[l]);
-  for (; i < count; ++i) largest = p[i] > largest ? p[i] : largest;
-  return largest;
-}
+constexpr size_t kBlock = kMaximaBlock;
 
 // Descending value, ties by ascending id: a total order, so that every selection is unique.
 template <typename Candidate>
 bool ahead(const Candidate& a, const Candidate& b) {
-  return a.value != b.value ? a.value > b.value : a.id < b.id;
+  return (a.value > b.value) | ((a.value == b.value) & (a.id < b.id));
+}
+
+// Weights are at most 1: thirty-two levels an octave, the last one for all below 2^-64.
+constexpr size_t kLevels = 64 * 32 + 2;
+size_t level_of(double weight) {
+  const uint64_t below_one = (std::bit_cast<uint64_t>(1.0) >> 47) - (std::bit_cast<uint64_t>(weight) >> 47);
+  return std::min<uint64_t>(below_one, kLevels - 1);
 }
 
 template <typename Candidate>
@@ -161,13 +105,7 @@ std::span<const float> Sampler::adjust(std::span<const float> logits, const Samp
 
 float Sampler::find_block_maxima(std::span<const float> logits) {
   block_max_.resize((logits.size() + kBlock - 1) / kBlock);
-  float largest = kLowest;
-  for (size_t b = 0; b < block_max_.size(); ++b) {
-    const size_t at = b * kBlock;
-    block_max_[b] = block_max(logits.data() + at, std::min(kBlock, logits.size() - at));
-    largest = std::max(largest, block_max_[b]);
-  }
-  return largest;
+  return kernels_->block_maxima(logits.data(), static_cast<int64_t>(logits.size()), block_max_.data());
 }
 
 int32_t Sampler::first_of(std::span<const float> logits, float value) const {
@@ -182,47 +120,38 @@ int32_t Sampler::first_of(std::span<const float> logits, float value) const {
 
 // The total only decides where a cut falls and is reported as a log: fp32 with fp32's error serves both.
 double Sampler::sum_of_exp(std::span<const float> logits, float largest, double temperature) const {
-  const auto per_log2 = static_cast<float>(kLog2E / temperature);
-  double total = 0;
-  for (size_t b = 0; b < block_max_.size(); ++b) {
-    const size_t at = b * kBlock, count = std::min(kBlock, logits.size() - at);
-    float padded[kBlock];
-    const float* p = logits.data() + at;
-    if (count < kBlock) {
-      std::fill(std::copy(p, p + count, padded), padded + kBlock, kLowest);
-      p = padded;
-    }
-    if (!(static_cast<double>(block_max_[b] - largest) / temperature > -45))
-      continue;  // less than fp32 shows
-    Lanes sum[4] = {};
-    for (size_t i = 0; i < kBlock; i += 4 * kLanes)
-      for (size_t u = 0; u < 4; ++u)
-        sum[u] += exp2_lanes((load_lanes(p + i + u * kLanes) - largest) * per_log2);
-    const Lanes s = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    total += static_cast<double>((s[0] + s[2]) + (s[1] + s[3]));
-  }
-  return total;
+  return kernels_->sum_exp(logits.data(), largest, static_cast<float>(1 / temperature),
+                           static_cast<int64_t>(logits.size()));
 }
 
 // Every id whose logit is at least `floor`, ascending, with its weight e^((x - largest) / temperature).
 void Sampler::gather(std::span<const float> logits, float floor, float largest, double temperature) {
-  candidates_.clear();
   floor = std::max(floor, std::numeric_limits<float>::lowest());  // never a masked id
+  const auto reached = [floor](float block) { return block >= floor; };
+  candidates_.resize(kBlock *
+                     static_cast<size_t>(std::count_if(block_max_.begin(), block_max_.end(), reached)));
+  size_t count = 0;
   for (size_t b = 0; b < block_max_.size(); ++b) {
-    if (!(block_max_[b] >= floor)) continue;
+    if (!reached(block_max_[b])) continue;
+    // Every logit is written, and the next one over it unless it is kept: a branch would be mispredicted.
     const size_t end = std::min((b + 1) * kBlock, logits.size());
-    for (size_t i = b * kBlock; i < end; ++i)
-      if (logits[i] >= floor)
-        candidates_.push_back({static_cast<int32_t>(i), static_cast<double>(logits[i])});
+    for (size_t i = b * kBlock; i < end; ++i) {
+      candidates_[count] = {static_cast<int32_t>(i), static_cast<double>(logits[i])};
+      count += logits[i] >= floor;
+    }
   }
-  const size_t count = candidates_.size();
-  for (size_t i = 0; i < count; i += 2) {
-    Candidate& a = candidates_[i];
-    Candidate& b = candidates_[std::min(i + 1, count - 1)];
-    const Doubles weight =
-        exp_doubles((Doubles{a.value, b.value} - static_cast<double>(largest)) / temperature);
-    a.value = weight[0];
-    b.value = weight[1];
+  candidates_.resize(count);
+  weigh(largest, temperature);
+}
+
+void Sampler::weigh(float largest, double temperature) {
+  double run[512];
+  for (size_t at = 0; at < candidates_.size(); at += std::size(run)) {
+    const size_t count = std::min(std::size(run), candidates_.size() - at);
+    for (size_t i = 0; i < count; ++i)
+      run[i] = (candidates_[at + i].value - static_cast<double>(largest)) / temperature;
+    kernels_->exp_doubles(run, static_cast<int64_t>(count));
+    for (size_t i = 0; i < count; ++i) candidates_[at + i].value = run[i];
   }
 }
 
@@ -238,21 +167,46 @@ void Sampler::gather_top_p(std::span<const float> logits, float floor, float lar
   }
 }
 
+// Without a branch, as in gather.
+void Sampler::keep_up_to(Candidate last) {
+  size_t count = 0;
+  for (const Candidate& c : candidates_) {
+    const bool kept = !ahead(last, c);
+    candidates_[count] = c;
+    count += kept;
+  }
+  candidates_.resize(count);
+}
+
 void Sampler::keep_top_k(size_t k) {
   if (candidates_.size() <= k) return;
   scratch_ = candidates_;
   const auto last = scratch_.begin() + static_cast<std::ptrdiff_t>(k - 1);
   std::nth_element(scratch_.begin(), last, scratch_.end(), ahead<Candidate>);
-  const Candidate cut = *last;
-  std::erase_if(candidates_, [&](const Candidate& c) { return ahead(cut, c); });
+  keep_up_to(*last);
 }
 
-// Keeps an id while the mass before it is less than `mass`: halves the range that holds the last one kept.
+// Keeps an id while the mass before it is less than `mass`. Weights are first counted by their leading bits,
+// which order them; where the mass is reached within such a level, its range that holds the last one kept is
+// halved.
 void Sampler::keep_top_p(double mass) {
   if (candidates_.empty()) return;
-  scratch_ = candidates_;
-  auto begin = scratch_.begin(), end = scratch_.end();
+  levels_.assign(kLevels, {0, 0});
+  for (const Candidate& c : candidates_) {
+    Level& level = levels_[level_of(c.value)];
+    level.mass += c.value;
+    ++level.count;
+  }
   double before = 0;
+  size_t cut_level = 0, left = candidates_.size();
+  for (; left > levels_[cut_level].count && before + levels_[cut_level].mass < mass; ++cut_level) {
+    before += levels_[cut_level].mass;
+    left -= levels_[cut_level].count;
+  }
+  scratch_.clear();
+  for (const Candidate& c : candidates_)
+    if (level_of(c.value) == cut_level) scratch_.push_back(c);
+  auto begin = scratch_.begin(), end = scratch_.end();
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
     std::nth_element(begin, middle, end, ahead<Candidate>);
@@ -265,8 +219,7 @@ void Sampler::keep_top_p(double mass) {
       end = middle;
     }
   }
-  const Candidate cut = *begin;
-  std::erase_if(candidates_, [&](const Candidate& c) { return ahead(cut, c); });
+  keep_up_to(*begin);
 }
 
 namespace {
@@ -353,6 +306,7 @@ SampledToken Sampler::sample(std::span<const float> logits, const SamplingParams
       break;
     }
   }
+  if (!params.logprob) return {id, 0};
   if (changes_logits(params)) find_block_maxima(logits);
   return {id, log_probability(logits, id)};
 }

@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/elementwise/elementwise.h"
+
 namespace fettle {
 
 // Philox4x32-10 (Salmon et al. 2011).
@@ -26,18 +28,22 @@ struct SamplingParams {
   double frequency_penalty = 0;  // times the count in the output
   double presence_penalty = 0;   // output only
   uint64_t seed = 0;
+  bool logprob = true;  // fill in SampledToken::logprob: a pass over the vocabulary
   std::map<int32_t, double> logit_bias;
 };
 
 struct SampledToken {
   int32_t id;
-  double logprob;  // natural log of the probability under the unmodified logits (temperature 1)
+  double logprob;  // if asked for, else 0: natural log of the probability under the unmodified logits
+                   // (temperature 1)
 };
 
 // Reusable scratch; one per thread. Cost must stay one or two passes over the vocabulary: no full sort
 // (partial selection only).
 class Sampler {
  public:
+  // All instruction sets draw the same tokens.
+  explicit Sampler(Isa isa = detect_isa()) : kernels_(&find_elementwise_kernels(isa)) {}
   SampledToken sample(std::span<const float> logits, const SamplingParams& params,
                       std::span<const int32_t> prompt, std::span<const int32_t> output, uint64_t position);
   // The distribution sample() draws from, as probabilities by id (for tests and for speculative
@@ -59,17 +65,27 @@ class Sampler {
   float find_block_maxima(std::span<const float> logits);  // and returns the largest of all
   int32_t first_of(std::span<const float> logits, float value) const;
   double sum_of_exp(std::span<const float> logits, float largest, double temperature) const;
+  void weigh(float largest, double temperature);
   void gather(std::span<const float> logits, float floor, float largest, double temperature);
   void gather_top_p(std::span<const float> logits, float floor, float largest, const SamplingParams& params);
   void select(std::span<const float> logits, float largest, const SamplingParams& params);
   double log_probability(std::span<const float> logits, int32_t id) const;
+  void keep_up_to(Candidate last);
   void keep_top_k(size_t k);
   void keep_top_p(double mass);
 
+  // Candidates whose weights have the same leading bits.
+  struct Level {
+    double mass;
+    size_t count;
+  };
+
+  const ElementwiseKernels* kernels_;
   std::vector<float> adjusted_;   // logits after bias and penalties, where there are any
   std::vector<float> block_max_;  // the largest of every 64 logits
   std::vector<int32_t> counts_;   // by id; all zero between calls
   std::vector<Candidate> candidates_, scratch_;
+  std::vector<Level> levels_;
 };
 
 }  // namespace fettle

@@ -1,5 +1,6 @@
 // What the executor runs: a list of steps compiled from the graph's nodes. Every worker of the team calls
-// run() of every step; a barrier follows each. Values live in one arena; a Value says where and how.
+// run() of every step; a barrier follows wherever the next step needs what other workers did. Values live in
+// one arena; a Value says where and how.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +51,8 @@ struct Run {
   std::span<const int64_t> positions;  // [T]
   std::span<const int64_t> selected_rows;
   std::span<const SequenceRows> sequences;
-  std::vector<std::vector<float>>& scratch;  // by worker
+  std::vector<std::vector<float>>& scratch;      // by worker
+  std::vector<std::vector<float>>& rope_tables;  // by rope of the graph; filled by fill_rope_tables
 
   int64_t rows(const ValueType& type) const { return type.rows == Rows::kTokens ? tokens : selected; }
 };
@@ -60,6 +62,11 @@ class Step {
   virtual ~Step() = default;
   virtual void run(Run& run, int worker) = 0;
   virtual int64_t scratch_floats() const { return 0; }  // wanted of every worker's scratch
+  // A step that ends by token writes, of values, only the rows of the worker's own tokens (for_rows); one
+  // that begins by token reads only those before its first barrier, and writes them in place or elsewhere
+  // than in values. Between such two there is no barrier.
+  virtual bool ends_by_token() const { return false; }
+  virtual bool begins_by_token() const { return false; }
 };
 
 inline Activation activation_of(Form form) {
@@ -80,16 +87,32 @@ class RowWriter {
  public:
   RowWriter() = default;
   RowWriter(const Value& value, Isa isa);
+  const Value& value() const { return value_; }
   // Where to compute row r: the value itself if it is fp32, else the scratch given.
   float* target(int64_t r, float* scratch) const { return is_f32_ ? value_.row(r) : scratch; }
-  void store(const float* x, int64_t rows, int64_t r) const {
-    if (!is_f32_) quantise_(x, value_.type.cols, value_.data, rows, r);
+  void store(const float* x, int64_t rows, int64_t r, std::byte* data) const {
+    if (!is_f32_) quantise_(x, value_.type.cols, data, rows, r);
   }
 
  private:
   Value value_;
   bool is_f32_ = true;
   QuantiseRowFn quantise_ = nullptr;
+};
+
+// A step each of whose rows depends on the same row of its inputs alone, so that a reader of few rows can
+// compute them for itself.
+class RowStep : public Step {
+ public:
+  RowStep(const Value& out, Isa isa) : writer_(out, isa) {}
+  void run(Run& run, int worker) final;
+  bool ends_by_token() const final { return writer_.value().type.rows == Rows::kTokens; }
+  // Row r of `rows`, into the value itself or, unless that is fp32, into another buffer of its form.
+  virtual void compute(int64_t r, int64_t rows, std::byte* data, float* scratch) const = 0;
+  const Value& out() const { return writer_.value(); }
+
+ protected:
+  RowWriter writer_;
 };
 
 // One matrix bound to its kernels.
@@ -112,21 +135,34 @@ struct BoundLinear {
 
 // steps.cc
 std::unique_ptr<Step> make_embed_step(StoredWeight table, const Value& out);
-std::unique_ptr<Step> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps, const Value& out,
-                                         Isa isa);
-std::unique_ptr<Step> make_quantise_step(const Value& x, const Value& out, Isa isa);
-std::unique_ptr<Step> make_linear_step(const Value& x, std::vector<BoundLinear> segments, const Value& out,
-                                       bool accumulate);
-std::unique_ptr<Step> make_rope_step(const Value& x, const Value& out, int64_t heads, const Rope& rope,
-                                     Isa isa);
+std::unique_ptr<RowStep> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps,
+                                            const Value& out, Isa isa);
+std::unique_ptr<RowStep> make_quantise_step(const Value& x, const Value& out, Isa isa);
+struct LinearStepArgs {
+  Value x;
+  std::unique_ptr<RowStep> producer;  // of x, which nobody else reads; or null: x is there already
+  std::vector<BoundLinear> segments;
+  Value out;
+  bool accumulate;
+};
+std::unique_ptr<Step> make_linear_step(LinearStepArgs args);
+struct RopeStepArgs {
+  Value x, out;
+  int64_t heads, index;  // of the rope in the graph
+  const Rope& rope;
+  Isa isa;
+};
+std::unique_ptr<Step> make_rope_step(const RopeStepArgs& args);
+// The cosines of every token's angles, then their sines; each worker for its own tokens.
+void fill_rope_tables(std::span<const Rope> ropes, Run& run, int worker);
 std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value& out, Isa isa);
-std::unique_ptr<Step> make_silu_mul_step(const Value& gate, const Value& up, const Value& out, Isa isa);
+std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, const Value& out, Isa isa);
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out);
 std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out);
 
-// attention_step.cc. `plain` is where fp32 results go before rounding; equal to out when out is fp32.
+// attention_step.cc; out is fp32.
 struct AttentionStepArgs {
-  Value q, k, v, plain, out;
+  Value q, k, v, out;
   int64_t heads;
   float scale;
   KvCache* cache;

@@ -24,8 +24,10 @@ class StoragePlanner {
     plan_.fused_add.assign(n, false);
     for (int id = 0; id < n; ++id) place(id);
     for (int id = 0; id < n; ++id) {
-      for (const ValueId input : graph_.nodes[id].inputs) touch(plan_.values[input].storage, id);
+      // A linear may compute the rows of the node before it (RowStep): their inputs outlive that node.
+      for (const ValueId input : graph_.nodes[id].inputs) touch(plan_.values[input].storage, id + 1);
       touch(plan_.values[id].storage, id);
+      touch(plan_.plain[id].storage, id + 1);
     }
     touch(plan_.values[n - 1].storage, n);
     assign_offsets();

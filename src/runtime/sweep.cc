@@ -103,7 +103,8 @@ std::span<const float> Sweep::run(const Chunk& chunk, float* stream) {
           positions,
           rows,
           {&sequence, 1},
-          impl.scratch};
+          impl.scratch,
+          impl.rope_tables};
   const auto for_stream = [&](size_t part, auto move) {
     const Value& value = impl.frame.values[streams_[part]];
     for (int64_t r = 0; r < chunk.count; ++r)

@@ -127,7 +127,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   scratch.fill(files);
   const auto artifact = open_artifact(scratch.path());
   if (!artifact.ok()) return 0;
-  auto weights = load_weights(*artifact, 1);
+  auto weights = load_weights(artifact->path, artifact->entries, 1);
   CHECK(weights.ok(), "{}", weights.error().message());
   CHECK(check_hashes(*artifact).ok());
   if (is_small(*artifact)) run(*artifact, std::move(*weights));

@@ -89,8 +89,81 @@ void softmax(float* x, int64_t n) {
   for (int64_t i = 0; i < n; i += 16) store_part(x + i, mul(load_part(x + i, n - i), inverse), n - i);
 }
 
+float block_maxima(const float* x, int64_t n, float* maxima) {
+  const F32x16 least = broadcast(-std::numeric_limits<float>::infinity());
+  F32x16 largest = least;
+  int64_t i = 0;
+  for (; i + kMaximaBlock <= n; i += kMaximaBlock) {
+    const F32x16 a = max(load(x + i + 16), max(load(x + i), least));  // a NaN loses to the second operand
+    const F32x16 b = max(load(x + i + 48), max(load(x + i + 32), least));
+    const F32x16 both = max(a, b);
+    *maxima++ = reduce_max(both);
+    largest = max(largest, both);
+  }
+  if (i == n) return reduce_max(largest);
+  F32x16 last = least;
+  for (; i < n; i += 16) last = max(select(first_lanes(n - i), load_part(x + i, n - i), least), last);
+  *maxima = reduce_max(last);
+  return reduce_max(max(largest, last));
+}
+
+double sum_exp(const float* x, float top, float factor, int64_t n) {
+  constexpr int64_t kRun = 1024;
+  const F32x16 tops = broadcast(top), factors = broadcast(factor), lowest = broadcast(-87.0f);
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kRun) {
+    const int64_t end = std::min(begin + kRun, n);
+    F32x16 sum = broadcast(0.0f);
+    int64_t i = begin;
+    for (; i + 16 <= end; i += 16)
+      sum = add(sum, exp_approx(max(mul(sub(load(x + i), tops), factors), lowest)));
+    if (i < end) {
+      const F32x16 last = exp_approx(max(mul(sub(load_part(x + i, end - i), tops), factors), lowest));
+      sum = add(sum, select(first_lanes(end - i), last, broadcast(0.0f)));
+    }
+    total += static_cast<double>(reduce_add(sum));
+  }
+  return total;
+}
+
+// Eight doubles as GCC and Clang define them for any instruction set: nothing else here needs doubles.
+using Doubles = double __attribute__((vector_size(64)));
+using LongLanes = int64_t __attribute__((vector_size(64)));
+
+// By its Taylor series on [-ln2/2, ln2/2].
+inline void exp_eight(double* p) {
+  constexpr double kMagic = 0x1.8p52;  // leaves n in the low bits
+  constexpr double kLog2E = 1.4426950408889634, kLn2High = 0x1.62e42fee00000p-1,
+                   kLn2Low = 0x1.a39ef35793c76p-33;
+  constexpr double kFactors[] = {
+      1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
+      1.0 / 120,       1.0 / 24,       1.0 / 6,       1.0 / 2,      1.0,         1.0};
+  Doubles x;
+  __builtin_memcpy(&x, p, sizeof x);
+  const Doubles lowest = Doubles{} - 700.0;
+  x = x > lowest ? x : lowest;
+  const Doubles shifted = x * kLog2E + kMagic;
+  const Doubles n = shifted - kMagic;
+  const Doubles r = (x - n * kLn2High) - n * kLn2Low;
+  Doubles sum = Doubles{} + 1.0 / 6227020800.0;
+  for (const double factor : kFactors) sum = sum * r + factor;
+  const LongLanes bits = reinterpret_cast<LongLanes>(sum) + (reinterpret_cast<LongLanes>(shifted) << 52);
+  __builtin_memcpy(p, &bits, sizeof bits);
+}
+
+void exp_doubles(double* x, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) exp_eight(x + i);
+  if (i == n) return;
+  double last[8] = {};
+  for (int64_t j = i; j < n; ++j) last[j - i] = x[j];
+  exp_eight(last);
+  for (int64_t j = i; j < n; ++j) x[j] = last[j - i];
+}
+
 constexpr ElementwiseKernels elementwise_table(Isa isa) {
-  return {isa, rms_norm, silu_mul, add_rows, axpy, rope_half, rope_pairs, softmax};
+  return {isa,        rms_norm, silu_mul,     add_rows, axpy,       rope_half,
+          rope_pairs, softmax,  block_maxima, sum_exp,  exp_doubles};
 }
 
 }  // namespace

@@ -28,7 +28,15 @@ struct ElementwiseKernels {
   void (*rope_pairs)(float* x, const float* cos, const float* sin, int64_t dim);
   // x[n] -> probabilities in place, max-subtracted, fp32.
   void (*softmax)(float* x, int64_t n);
+  // maxima[b] = the largest of x[64 b] .. x[64 b + 63], -inf where all of them are NaN; returns the largest.
+  float (*block_maxima)(const float* x, int64_t n, float* maxima);
+  // Sum of e^((x[i] - top) * factor) where no exponent is above 0: in fp32 over 1024 elements at a time,
+  // these sums in double. What is below e^-87, and NaN, counts as e^-87.
+  double (*sum_exp)(const float* x, float top, float factor, int64_t n);
+  // x[i] = e^x[i] for x[i] <= 0 in double precision, relative error 1e-15; below e^-700 it stays there.
+  void (*exp_doubles)(double* x, int64_t n);
 };
+inline constexpr int64_t kMaximaBlock = 64;
 const ElementwiseKernels& find_elementwise_kernels(Isa isa);  // the best at or below isa
 std::span<const ElementwiseKernels> elementwise_kernels();    // all, best first
 

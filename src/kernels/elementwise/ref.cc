@@ -1,4 +1,5 @@
 // The definition: body.h over lanes in a plain array.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>

@@ -149,19 +149,19 @@ FETTLE_INLINE void accumulate(Source source, int64_t groups, const Token* x, int
 }
 
 template <class D, int kTokens>
-__attribute__((noinline)) void direct_tile(const LinearArgs& args, int64_t tile, const Gathered<Token>& x) {
+__attribute__((noinline)) void direct_tile(const LinearArgs& args, const PackedTiles& tiles, int64_t tile,
+                                           const Gathered<Token>& x) {
   alignas(64) float totals[kTokens * kTileRows] = {};
-  const int64_t groups = args.k / 32, tile_bytes = packed_tile_bytes(D::kScheme, args.k);
-  const DirectSource<D> source{args.weight + tile * tile_bytes, tile_bytes / groups, {}};
-  accumulate<D, 1, kTokens>(source, groups, x.at, x.stride, totals);
+  const DirectSource<D> source{tiles.begin + tile * tiles.tile_bytes, tiles.group_bytes, {}};
+  accumulate<D, 1, kTokens>(source, args.k / 32, x.at, x.stride, totals);
   for (int j = 0; j < kTokens; ++j)
     store_output(args, tile, x.first + j, load_floats(totals + j * kTileRows));
 }
 
 template <class D, int kTokens = kDirectTokens>
-void direct(const LinearArgs& args, int64_t tile, const Gathered<Token>& x) {
-  if (x.count == kTokens) return direct_tile<D, kTokens>(args, tile, x);
-  if constexpr (kTokens > 1) direct<D, kTokens - 1>(args, tile, x);
+void direct(const LinearArgs& args, const PackedTiles& tiles, int64_t tile, const Gathered<Token>& x) {
+  if (x.count == kTokens) return direct_tile<D, kTokens>(args, tiles, tile, x);
+  if constexpr (kTokens > 1) direct<D, kTokens - 1>(args, tiles, tile, x);
 }
 
 template <class F, int kTiles, int kTokens>
@@ -183,10 +183,10 @@ template <class D>
 using FormOf = Form<(D::kZero != 0 ? 1 : 0), D::kHalves, D::kMins, D::kWide>;
 
 template <class D, int kTiles>
-void panels(const LinearArgs& args, int64_t tile, const Gathered<Token>& x, float* totals, std::byte* panel) {
+void panels(const LinearArgs& args, PackedTiles tiles, int64_t tile, const Gathered<Token>& x, float* totals,
+            std::byte* panel) {
   const int64_t groups = args.k / 32, blocks = (x.count + kBlockTokens - 1) / kBlockTokens;
-  const int64_t tile_bytes = packed_tile_bytes(D::kScheme, args.k);
-  const PackedTiles tiles{args.weight + tile * tile_bytes, tile_bytes, tile_bytes / groups};
+  tiles.begin += tile * tiles.tile_bytes;
   __builtin_memset(totals, 0, static_cast<size_t>(x.count * kTiles * kTileRows) * sizeof(float));
   for (int64_t g = 0; g < groups; g += kPanelGroups) {
     const int64_t end = g + kPanelGroups < groups ? g + kPanelGroups : groups;
@@ -218,18 +218,20 @@ void run_q8g32(const LinearArgs& args) {
   float* totals = carver.take<float>(most * kPanelTiles * kTileRows);
   std::byte* panel = carver.take<std::byte>(panel_bytes);
 
+  const int64_t tile_bytes = packed_tile_bytes(D::kScheme, args.k);
+  const PackedTiles tiles{args.weight, tile_bytes, tile_bytes / groups};
   for (int64_t c = 0; c < chunks; ++c) {
     const int64_t first = block_begin(args.t, c, chunks);
     const Gathered<Token> x{tokens, stride, first, block_begin(args.t, c + 1, chunks) - first};
     gather<D>(view, groups, x);
     int64_t tile = args.tile_begin;
     if (x.count <= kDirectTokens) {
-      for (; tile < args.tile_end; ++tile) direct<D>(args, tile, x);
+      for (; tile < args.tile_end; ++tile) direct<D>(args, tiles, tile, x);
       continue;
     }
     for (; tile + kPanelTiles <= args.tile_end; tile += kPanelTiles)
-      panels<D, kPanelTiles>(args, tile, x, totals, panel);
-    for (; tile < args.tile_end; ++tile) panels<D, 1>(args, tile, x, totals, panel);
+      panels<D, kPanelTiles>(args, tiles, tile, x, totals, panel);
+    for (; tile < args.tile_end; ++tile) panels<D, 1>(args, tiles, tile, x, totals, panel);
   }
 }
 

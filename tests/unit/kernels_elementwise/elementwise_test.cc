@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -44,6 +45,13 @@ constexpr int64_t kGuards = 20;
 std::vector<float> guarded(std::vector<float> row) {
   row.resize(row.size() + kGuards, kGuard);
   return row;
+}
+
+// Doubles as pairs of floats, to be compared bit by bit; nothing is written behind a result.
+std::vector<float> doubles(const std::vector<double>& values) {
+  std::vector<float> out(2 * values.size());
+  std::memcpy(out.data(), values.data(), sizeof(double) * values.size());
+  return guarded(std::move(out));
 }
 
 const struct {
@@ -91,6 +99,24 @@ const struct {
        std::vector<float> out = guarded(random_row(n, 1, 20.0f));
        k.softmax(out.data(), n);
        return out;
+     }},
+    {"block_maxima",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> x = random_row(n, 1), out = guarded(std::vector<float>((n + 63) / 64 + 1));
+       x[static_cast<size_t>(n / 2)] = std::numeric_limits<float>::quiet_NaN();
+       out[0] = k.block_maxima(x.data(), n, out.data() + 1);
+       return out;
+     }},
+    {"sum_exp",
+     [](const ElementwiseKernels& k, int64_t n) {
+       return doubles({k.sum_exp(random_row(n, 1, 8.0f).data(), 40.0f, 0.7f, n)});
+     }},
+    {"exp_doubles",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<double> x;
+       for (const float value : random_row(n, 1, 50.0f)) x.push_back(-std::abs(double{value}));
+       k.exp_doubles(x.data(), n);
+       return doubles(x);
      }},
 };
 
@@ -202,6 +228,49 @@ TEST(Elementwise, SoftmaxGivesMinusInfinityNothing) {
     EXPECT_EQ(x[0], 0.0f);
     EXPECT_EQ(x[1], 1.0f);
     EXPECT_EQ(x[2], 0.0f);
+  }
+}
+
+TEST(Elementwise, BlockMaximaAreTheLargestAndPassOverNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), least = -std::numeric_limits<float>::infinity();
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const int64_t n : lengths()) {
+      std::vector<float> x = random_row(n, 6);
+      for (size_t i = 0; i < x.size(); i += 3) x[i] = nan;
+      std::vector<float> expected(static_cast<size_t>((n + kMaximaBlock - 1) / kMaximaBlock), least);
+      for (size_t i = 0; i < x.size(); ++i)
+        if (x[i] > expected[i / kMaximaBlock]) expected[i / kMaximaBlock] = x[i];
+      std::vector<float> found(expected.size());
+      const float largest = kernels->block_maxima(x.data(), n, found.data());
+      EXPECT_EQ(found, expected) << isa_name(kernels->isa) << " n=" << n;
+      EXPECT_EQ(largest, *std::max_element(expected.begin(), expected.end()));
+    }
+}
+
+TEST(Elementwise, SumExpIsTheFormula) {
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const int64_t n : lengths()) {
+      std::vector<float> x = random_row(n, 7);
+      const float top = *std::max_element(x.begin(), x.end());
+      if (n > 2) x[1] = -std::numeric_limits<float>::infinity();
+      if (n > 3) x[2] = std::numeric_limits<float>::quiet_NaN();
+      double sum = 0;
+      for (const float value : x) sum += value <= top ? std::exp((double{value} - top) * 1.5) : 0.0;
+      EXPECT_NEAR(kernels->sum_exp(x.data(), top, 1.5f, n), sum, 2e-6 * sum) << "n=" << n;
+    }
+}
+
+TEST(Elementwise, ExpOfDoublesIsTheFormula) {
+  std::vector<double> x;
+  for (double value = 0; value > -699.9; value -= 0.377) x.push_back(value);
+  for (const ElementwiseKernels* kernels : runnable()) {
+    std::vector<double> y = x;
+    kernels->exp_doubles(y.data(), static_cast<int64_t>(y.size()));
+    EXPECT_EQ(y[0], 1.0);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(y[i] / std::exp(x[i]), 1.0, 1e-15) << x[i];
+    double far[2] = {-1e300, -std::numeric_limits<double>::infinity()};
+    kernels->exp_doubles(far, 2);
+    for (const double value : far) EXPECT_LT(value, 1e-300);
   }
 }
 

@@ -170,6 +170,33 @@ TEST(LogProbability, IsThatOfTheUnmodifiedLogits) {
   }
 }
 
+TEST(LogProbability, IsLeftOutUnlessAskedFor) {
+  Sampler sampler;
+  const auto logits = random_logits(1000, 9, 4.0f);
+  SamplingParams params;
+  params.temperature = 1;
+  const SampledToken with = sampler.sample(logits, params, {}, {}, 4);
+  params.logprob = false;
+  const SampledToken without = sampler.sample(logits, params, {}, {}, 4);
+  EXPECT_EQ(without.id, with.id);
+  EXPECT_LT(with.logprob, 0);
+  EXPECT_EQ(without.logprob, 0);
+}
+
+TEST(Replay, EveryInstructionSetDrawsTheSame) {
+  const auto logits = random_logits(20000, 15, 2.0f);
+  SamplingParams params;
+  params.temperature = 0.9;
+  params.top_p = 0.97;
+  Sampler best, plain(Isa::kScalar);
+  for (uint64_t position = 0; position < 200; ++position) {
+    const SampledToken token = best.sample(logits, params, {}, {}, position),
+                       expected = plain.sample(logits, params, {}, {}, position);
+    ASSERT_EQ(token.id, expected.id);
+    ASSERT_EQ(token.logprob, expected.logprob);
+  }
+}
+
 TEST(OddLogits, NanAndMinusInfinityAreNeverDrawn) {
   Sampler sampler;
   auto logits = random_logits(500, 10, 1.0f);
