@@ -107,7 +107,7 @@ bool is_small(const Artifact& artifact) {
 void run(const Artifact& artifact, std::shared_ptr<WeightStore> weights) {
   const auto executor =
       Executor::create({artifact.graph, artifact.plan, std::move(weights)}, {.threads = 1,
-                                                                             .isa = detect_isa(),
+                                                                             .isa = Isa::kScalar,
                                                                              .max_tokens = kTokens,
                                                                              .max_logit_rows = kTokens,
                                                                              .cache_tokens = kBlockTokens});

@@ -209,19 +209,25 @@ void begin_row(const AttentionArgs& args, const AttentionRow& row, const Rows& r
   rows.tops[0] = kLeast;
 }
 
-void end_row(const AttentionArgs& args, const AttentionRow& row, const Rows& rows, float* room) {
-  float* partial = row.partial != nullptr ? row.partial : room;
-  partial[0] = rows.tops[0];
-  partial[1] = reduce_add(load(rows.sums));
+// Without partials the row is finished here, with the bits of merge_splits of one split.
+void end_row(const AttentionArgs& args, const AttentionRow& row, const Rows& rows) {
+  const float sum = reduce_add(load(rows.sums));
+  float* out = row.out;
+  F32x16 factor = broadcast(1.0f / sum);
+  if (row.partial != nullptr) {
+    row.partial[0] = rows.tops[0];
+    row.partial[1] = sum;
+    out = row.partial + 2;
+    factor = broadcast(1.0f);
+  }
   for (int64_t c = 0; c < args.kv.v_dim; c += kLanes)
-    store_part(partial + 2 + c, load(rows.out + c), args.kv.v_dim - c);
-  if (row.partial == nullptr) merge_splits(partial, 0, 1, args.kv.v_dim, row.out);
+    store_part(out + c, mul(load(rows.out + c), factor), args.kv.v_dim - c);
 }
 
 // Rows [begin, begin + count) of the call, count <= kRowsAtOnce. Their positions ascend, so the rows that
 // reach a block are the last.
 template <class Form>
-void attend_rows(const AttentionArgs& args, const Rows& rows, float* room, int64_t begin, int64_t count) {
+void attend_rows(const AttentionArgs& args, const Rows& rows, int64_t begin, int64_t count) {
   const BlockLayout layout(args.kv);
   int64_t positions[kRowsAtOnce] = {}, counts[kRowsAtOnce];
   for (int64_t r = 0; r < count; ++r) fetch_row(args, attention_row(args, begin + r));
@@ -244,7 +250,7 @@ void attend_rows(const AttentionArgs& args, const Rows& rows, float* room, int64
     const Block block = {head, head + layout.k_part_words(), layout.k_words, layout.v_padded, ahead};
     add_block_in_tiles<Form>(block, rows.from(first), counts + first, count - first);
   }
-  for (int64_t r = 0; r < count; ++r) end_row(args, attention_row(args, begin + r), rows.from(r), room);
+  for (int64_t r = 0; r < count; ++r) end_row(args, attention_row(args, begin + r), rows.from(r));
 }
 
 template <class Form>
@@ -256,11 +262,10 @@ void attend(const AttentionArgs& args) {
   float* out = q + kRowsAtOnce * q_stride;
   float* sums = out + kRowsAtOnce * out_stride;
   float* tops = sums + kRowsAtOnce * kLanes;
-  float* room = tops + kRowsAtOnce;
   const Rows rows = {q, out, sums, tops, q_stride, out_stride};
   const int64_t row_count = attention_row_count(args);
   for (int64_t begin = 0; begin < row_count; begin += kRowsAtOnce)
-    attend_rows<Form>(args, rows, room, begin, std::min(row_count - begin, kRowsAtOnce));
+    attend_rows<Form>(args, rows, begin, std::min(row_count - begin, kRowsAtOnce));
 }
 
 // The exact cache.
