@@ -1,6 +1,7 @@
 #include "arch/decoder.h"
 
 #include <cmath>
+#include <cstdlib>
 
 #include "graph/text.h"
 
@@ -44,6 +45,7 @@ Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const Mo
   TRY(c.tied_head, fields.boolean_or("tie_word_embeddings", false));
   TRY(c.rope, rope_config(checkpoint, fields));
   TRY(const std::string act, fields.string_or("hidden_act", "silu"));
+  c.rope_dim = c.head_dim;
   if (act != "silu")
     return unsupported("{}: hidden_act is '{}'; this architecture is known with 'silu'", fields.file(), act);
   TRY_STATUS(check_config(c, fields.file()));
@@ -79,9 +81,10 @@ Result<std::string> DecoderBuilder::tensor(const std::string& name, const std::s
 }
 
 Result<ValueId> DecoderBuilder::norm(ValueId x, const std::string& name, const std::string& hf_name,
-                                     int64_t width, int64_t heads) {
+                                     int64_t width, NormOptions options) {
   TRY(std::string gain, tensor(name, hf_name, {width}));
-  return ops_.add(Op::kRmsNorm, {x}, {{gain, ""}}, {{"eps", config_.norm_eps}, {"heads", heads}});
+  return ops_.add(Op::kRmsNorm, {x}, {{gain, ""}},
+                  {{"eps", options.eps > 0 ? options.eps : config_.norm_eps}, {"heads", options.heads}});
 }
 
 Result<ValueId> DecoderBuilder::linear(ValueId x, const std::string& name, const std::string& hf_prefix,
@@ -108,19 +111,57 @@ Result<ValueId> DecoderBuilder::attention(int64_t layer, ValueId x, AttentionOpt
   TRY(ValueId k, linear(x, name + "k", hf + "k_proj", kv_rows, {config_.kv_heads, options.qkv_bias}));
   TRY(const ValueId v, linear(x, name + "v", hf + "v_proj", kv_rows, {0, options.qkv_bias}));
   if (options.qk_norm) {
-    TRY(q, norm(q, name + "q_norm", hf + "q_norm.weight", config_.head_dim, config_.heads));
-    TRY(k, norm(k, name + "k_norm", hf + "k_norm.weight", config_.head_dim, config_.kv_heads));
+    TRY(q, norm(q, name + "q_norm", hf + "q_norm.weight", config_.head_dim, {.heads = config_.heads}));
+    TRY(k, norm(k, name + "k_norm", hf + "k_norm.weight", config_.head_dim, {.heads = config_.kv_heads}));
   }
-  q = ops_.add(Op::kRope, {q}, {}, {{"rope", "rope"}, {"heads", config_.heads}});
-  k = ops_.add(Op::kRope, {k}, {}, {{"rope", "rope"}, {"heads", config_.kv_heads}});
+  q = ops_.add(Op::kRope, {q}, {}, {{"rope", "rope"}, {"heads", config_.heads}, {"at", int64_t{0}}});
+  k = ops_.add(Op::kRope, {k}, {}, {{"rope", "rope"}, {"heads", config_.kv_heads}, {"at", int64_t{0}}});
   graph_.caches.push_back({layer, config_.kv_heads, config_.head_dim, config_.head_dim, "f32"});
   const double scale = 1 / std::sqrt(static_cast<double>(config_.head_dim));
   const ValueId o = ops_.add(Op::kAttention, {q, k, v}, {}, {{"heads", config_.heads}, {"scale", scale}});
   return linear(o, name + "o", hf + "o_proj", config_.hidden, {0, options.output_bias});
 }
 
-Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias) {
-  const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
+Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const LatentAttentionOptions& o) {
+  constexpr double kLatentEps = 1e-6;  // whatever the configuration says of the other norms
+  const std::string hf = fmt::format("model.layers.{}.self_attn.", layer),
+                    name = fmt::format("layers.{}.", layer);
+  const int64_t heads = config_.heads, rotated = config_.rope_dim;
+  ValueId q = x;
+  if (o.q_latent > 0) {
+    TRY(q, linear(q, name + "q_a", hf + "q_a_proj", o.q_latent, {}));
+    TRY(q, norm(q, name + "q_a_norm", hf + "q_a_layernorm.weight", o.q_latent, {.eps = kLatentEps}));
+  }
+  TRY(q, linear(q, name + (o.q_latent > 0 ? "q_b" : "q"), hf + (o.q_latent > 0 ? "q_b_proj" : "q_proj"),
+                heads * (o.plain + rotated), {}));
+  q = ops_.add(Op::kRope, {q}, {}, {{"rope", "rope"}, {"heads", heads}, {"at", o.plain}});
+  TRY(const ValueId kv, linear(x, name + "kv_a", hf + "kv_a_proj_with_mqa", o.latent + rotated, {}));
+  ValueId c = ops_.add(Op::kColumns, {kv}, {}, {{"begin", int64_t{0}}, {"size", o.latent}});
+  ValueId p = ops_.add(Op::kColumns, {kv}, {}, {{"begin", o.latent}, {"size", rotated}});
+  TRY(c, norm(c, name + "kv_a_norm", hf + "kv_a_layernorm.weight", o.latent, {.eps = kLatentEps}));
+  p = ops_.add(Op::kRope, {p}, {}, {{"rope", "rope"}, {"heads", int64_t{1}}, {"at", int64_t{0}}});
+
+  ExprPtr key, value;
+  if (has_tensor(hf + "k_b_proj.weight")) {
+    TRY(key, stored(hf + "k_b_proj.weight", {heads, o.latent, o.plain}));
+    TRY(value, stored(hf + "v_b_proj.weight", {heads, o.value, o.latent}));
+  } else {
+    TRY(const ExprPtr both, stored(hf + "kv_b_proj.weight", {heads * (o.plain + o.value), o.latent}));
+    key = transpose_expr(split_heads_expr(both, heads, 0, o.plain));
+    value = split_heads_expr(both, heads, o.plain, o.value);
+  }
+  const WeightRef key_ref{ops_.weight(name + "k_b", std::move(key)), ""},
+      value_ref{ops_.weight(name + "v_b", std::move(value)), ""};
+  graph_.caches.push_back({layer, 1, o.latent + rotated, o.latent, "f32", true});
+  const ValueId y = ops_.add(Op::kLatentAttention, {q, c, p}, {key_ref, value_ref},
+                             {{"heads", heads}, {"scale", o.scale}, {"inner", "f32"}});
+  return linear(y, name + "o", hf + "o_proj", config_.hidden, {});
+}
+
+Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias,
+                                          const std::string& part) {
+  const std::string hf = fmt::format("model.layers.{}.{}.", layer, part),
+                    name = fmt::format("layers.{}.{}", layer, part == "mlp" ? "" : "shared.");
   TRY(const ValueId gate, linear(x, name + "gate", hf + "gate_proj", inner, {0, bias}));
   TRY(const ValueId up, linear(x, name + "up", hf + "up_proj", inner, {0, bias}));
   const ValueId h = ops_.add(Op::kSiluMul, {gate, up});
@@ -148,18 +189,49 @@ Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const 
   return ops_.weight(name, stack_expr(pattern, *scheme, shape));
 }
 
-Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions options) {
+// One tensor for each expert, one for all, or gate and up of all together, gate first.
+Result<DecoderBuilder::ExpertStacks> DecoderBuilder::expert_stacks(const std::string& name,
+                                                                   const std::string& hf,
+                                                                   const MoeOptions& o) {
+  ExpertStacks stacks;
+  const Shape down = {o.experts, config_.hidden, o.inner};
+  if (has_tensor(hf + "experts.gate_up_proj")) {
+    TRY(const ExprPtr both, stored(hf + "experts.gate_up_proj", {o.experts, 2 * o.inner, config_.hidden}));
+    stacks.gate = ops_.weight(name + "experts.gate", slice_rows_expr(both, 0, o.inner));
+    stacks.up = ops_.weight(name + "experts.up", slice_rows_expr(both, o.inner, o.inner));
+    TRY(ExprPtr all, stored(hf + "experts.down_proj", down));
+    stacks.down = ops_.weight(name + "experts.down", std::move(all));
+    return stacks;
+  }
+  const Shape in = {o.experts, o.inner, config_.hidden};
+  TRY(stacks.gate, expert_stack(name + "experts.gate", hf + "experts.{}.gate_proj.weight", in));
+  TRY(stacks.up, expert_stack(name + "experts.up", hf + "experts.{}.up_proj.weight", in));
+  TRY(stacks.down, expert_stack(name + "experts.down", hf + "experts.{}.down_proj.weight", down));
+  return stacks;
+}
+
+Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions o) {
   const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
-  const Shape in = {options.experts, options.inner, config_.hidden},
-              out = {options.experts, config_.hidden, options.inner};
-  TRY(const ValueId scores, linear(x, name + "router", hf + "gate", options.experts, {}));
-  const ValueId routes =
-      ops_.add(Op::kRoute, {scores}, {},
-               {{"k", options.k}, {"normalise", int64_t{options.normalise}}, {"scale", 1.0}});
-  TRY(std::string gate, expert_stack(name + "experts.gate", hf + "experts.{}.gate_proj.weight", in));
-  TRY(std::string up, expert_stack(name + "experts.up", hf + "experts.{}.up_proj.weight", in));
-  TRY(std::string down, expert_stack(name + "experts.down", hf + "experts.{}.down_proj.weight", out));
-  return ops_.add(Op::kExperts, {x, routes}, {{gate, ""}, {up, ""}, {down, ""}}, {{"inner", "f32"}});
+  TRY(const ValueId scores, linear(x, name + "router", hf + "gate", o.experts, {}));
+  std::vector<WeightRef> bias;
+  if (o.choice_bias) {
+    TRY(std::string vector, tensor(name + "router.bias", hf + "gate.e_score_correction_bias", {o.experts}));
+    bias.push_back({std::move(vector), ""});
+  }
+  const ValueId routes = ops_.add(Op::kRoute, {scores}, std::move(bias),
+                                  {{"k", o.k},
+                                   {"normalise", int64_t{o.normalise}},
+                                   {"scale", o.scale},
+                                   {"groups", o.groups},
+                                   {"kept", o.kept_groups},
+                                   {"score", o.score},
+                                   {"rank", o.rank}});
+  TRY(const ExpertStacks e, expert_stacks(name, hf, o));
+  const ValueId y =
+      ops_.add(Op::kExperts, {x, routes}, {{e.gate, ""}, {e.up, ""}, {e.down, ""}}, {{"inner", "f32"}});
+  if (o.shared_inner == 0) return y;
+  TRY(const ValueId shared, gated_mlp(layer, x, o.shared_inner, false, "mlp.shared_experts"));
+  return add(y, shared);
 }
 
 Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
@@ -168,7 +240,7 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
   graph_.hidden = config_.hidden;
   graph_.layers = config_.layers;
   graph_.context = config_.context;
-  auto rope = make_rope(config_.rope, config_.head_dim, false);
+  auto rope = make_rope(config_.rope, config_.rope_dim, config_.rope_pairs);
   if (!rope.ok()) return std::move(rope).error().context(fields_.file());
   graph_.ropes.push_back(std::move(*rope));
 
@@ -194,6 +266,14 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
   return built;
 }
 
+// Layers behind the last are there for multi-token prediction.
+bool DecoderBuilder::belongs_to_draft_layer(const std::string& name) const {
+  for (const std::string_view prefix : {"model.layers.", "blk."})
+    if (name.starts_with(prefix))
+      return std::strtoll(name.c_str() + prefix.size(), nullptr, 10) >= config_.layers;
+  return false;
+}
+
 void DecoderBuilder::report_unused(BuiltGraph* built) const {
   for (const StoredTensor& t : checkpoint_.tensors()) {
     if (consumed_.count(t.name)) continue;
@@ -201,6 +281,7 @@ void DecoderBuilder::report_unused(BuiltGraph* built) const {
     if (t.name == "lm_head.weight") reason = "the head is tied to the embedding";
     if (t.name == "rope_freqs.weight") reason = "rotary divisors, read into the rope table";
     if (t.name.ends_with("rotary_emb.inv_freq")) reason = "computed from the configuration";
+    if (belongs_to_draft_layer(t.name)) reason = "of a layer that drafts tokens, which is not used";
     built->unused_tensors.push_back(fmt::format("{}: {}", t.name, reason));
   }
 }

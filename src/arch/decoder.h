@@ -18,6 +18,8 @@ struct DecoderConfig {
   double norm_eps;
   bool tied_head;
   RopeConfig rope;
+  int64_t rope_dim;         // rotated lanes of a head
+  bool rope_pairs = false;  // of neighbours, not of halves
 };
 Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields);
 
@@ -33,8 +35,15 @@ class DecoderBuilder {
   Result<std::string> tensor(const std::string& name, const std::string& hf_name, const Shape& shape);
   bool has_tensor(const std::string& hf_name) const;
 
+  struct NormOptions {
+    int64_t heads = 1;
+    double eps = 0;  // 0: the configuration's
+  };
   Result<ValueId> norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width,
-                       int64_t heads = 1);
+                       NormOptions options);
+  Result<ValueId> norm(ValueId x, const std::string& name, const std::string& hf_name, int64_t width) {
+    return norm(x, name, hf_name, width, NormOptions{});
+  }
   struct LinearOptions {
     int64_t rope_heads = 0;  // > 0: rows are heads of a rotary projection, which some files store permuted
     bool bias = false;
@@ -48,11 +57,29 @@ class DecoderBuilder {
     bool qkv_bias = false, output_bias = false, qk_norm = false;
   };
   Result<ValueId> attention(int64_t layer, ValueId x, AttentionOptions options);
-  Result<ValueId> gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias = false);
+  // Multi-head latent attention (arXiv 2405.04434, section 2.1): keys and values of all heads are made from
+  // one latent and one rotated key.
+  struct LatentAttentionOptions {
+    int64_t q_latent;  // 0: the query comes from x directly
+    int64_t latent, plain,
+        value;     // columns: of the latent, of a head's key without rotation, of a head's value
+    double scale;  // of the scores
+  };
+  Result<ValueId> latent_attention(int64_t layer, ValueId x, const LatentAttentionOptions& options);
+
+  // `part`: "mlp" or "mlp.shared_experts".
+  Result<ValueId> gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias = false,
+                            const std::string& part = "mlp");
   // `experts` gated MLPs of which `k` are used for each token.
   struct MoeOptions {
     int64_t experts, k, inner;
     bool normalise;
+    double scale = 1;
+    int64_t groups = 1, kept_groups = 1;
+    std::string score = "softmax";
+    std::string rank = "max";  // of groups: by their best expert, or by the sum of the two best
+    bool choice_bias = false;  // added to the scores for choosing only
+    int64_t shared_inner = 0;  // width of the MLP that every token uses besides
   };
   Result<ValueId> moe(int64_t layer, ValueId x, MoeOptions options);
 
@@ -62,6 +89,12 @@ class DecoderBuilder {
  private:
   Result<ExprPtr> stored(const std::string& hf_name, const Shape& shape);
   Result<std::string> expert_stack(const std::string& name, const std::string& pattern, const Shape& shape);
+  struct ExpertStacks {
+    std::string gate, up, down;
+  };
+  Result<ExpertStacks> expert_stacks(const std::string& name, const std::string& hf,
+                                     const MoeOptions& options);
+  bool belongs_to_draft_layer(const std::string& name) const;
   void report_unused(BuiltGraph* built) const;
 
   const Checkpoint& checkpoint_;

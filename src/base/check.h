@@ -18,8 +18,8 @@ namespace fettle {
 
 }  // namespace fettle
 
-#define CHECK(condition, ...)                                                              \
-  do {                                                                                     \
-    if (!(condition)) [[unlikely]]                                                         \
+#define CHECK(condition, ...)                                                                   \
+  do {                                                                                          \
+    if (!(condition)) [[unlikely]]                                                              \
       ::fettle::check_failed(__FILE_NAME__, __LINE__, #condition, fmt::format("" __VA_ARGS__)); \
   } while (false)

@@ -22,13 +22,32 @@ constexpr Spelling kRootModules[] = {
 };
 
 constexpr Spelling kLayerModules[] = {
-    {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
-    {"self_attn.k_proj", "attn_k"},      {"self_attn.v_proj", "attn_v"},
-    {"self_attn.o_proj", "attn_output"}, {"self_attn.q_norm", "attn_q_norm"},
-    {"self_attn.k_norm", "attn_k_norm"}, {"post_attention_layernorm", "ffn_norm"},
-    {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},       {"mlp.gate", "ffn_gate_inp"},
+    {"input_layernorm", "attn_norm"},
+    {"self_attn.q_proj", "attn_q"},
+    {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},
+    {"self_attn.o_proj", "attn_output"},
+    {"self_attn.q_norm", "attn_q_norm"},
+    {"self_attn.k_norm", "attn_k_norm"},
+    {"post_attention_layernorm", "ffn_norm"},
+    {"mlp.gate_proj", "ffn_gate"},
+    {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+    {"mlp.gate", "ffn_gate_inp"},
+    {"self_attn.q_a_proj", "attn_q_a"},
+    {"self_attn.q_a_layernorm", "attn_q_a_norm"},
+    {"self_attn.q_b_proj", "attn_q_b"},
+    {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"},
+    {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
+    {"self_attn.kv_b_proj", "attn_kv_b"},
+    {"self_attn.k_b_proj", "attn_k_b"},
+    {"self_attn.v_b_proj", "attn_v_b"},
+    {"mlp.shared_experts.gate_proj", "ffn_gate_shexp"},
+    {"mlp.shared_experts.up_proj", "ffn_up_shexp"},
+    {"mlp.shared_experts.down_proj", "ffn_down_shexp"},
 };
+
+constexpr std::string_view kChoiceBias = "mlp.gate.e_score_correction_bias";
 
 constexpr Spelling kExpertModules[] = {
     {"gate_proj", "ffn_gate_exps"},
@@ -66,7 +85,13 @@ std::optional<int64_t> take_number(std::string_view* text) {
 std::optional<TensorRef> gguf_tensor_name(std::string_view hf_name) {
   const size_t dot = hf_name.rfind('.');
   if (dot == hf_name.npos) return std::nullopt;
-  const std::string_view parameter = hf_name.substr(dot + 1);
+  std::string_view parameter = hf_name.substr(dot + 1);
+  if (hf_name.ends_with(kChoiceBias)) {
+    hf_name.remove_prefix(std::string_view("model.layers.").size());
+    const std::optional<int64_t> layer = take_number(&hf_name);
+    if (!layer || hf_name != kChoiceBias) return std::nullopt;
+    return TensorRef{fmt::format("blk.{}.exp_probs_b.bias", *layer), 0};
+  }
   if (parameter != "weight" && parameter != "bias") return std::nullopt;
   std::string_view module = hf_name.substr(0, dot);
 

@@ -51,16 +51,43 @@ ExprPtr permute_rows_expr(ExprPtr arg, std::string kind, int64_t heads) {
 }
 
 ExprPtr slice_rows_expr(ExprPtr arg, int64_t begin, int64_t count) {
-  CHECK(begin >= 0 && count > 0 && begin + count <= arg->rows() && arg->shape.size() == 2, "{}+{}", begin,
+  CHECK(begin >= 0 && count > 0 && begin + count <= arg->rows() && arg->shape.size() >= 2, "{}+{}", begin,
         count);
   const Scheme scheme = arg->scheme;
-  Shape shape = {count, arg->cols()};
+  Shape shape = arg->shape;
+  shape[shape.size() - 2] = count;
   return make({.kind = ExprKind::kSliceRows,
                .scheme = scheme,
                .shape = std::move(shape),
                .args = {std::move(arg)},
                .name = {},
                .begin = begin});
+}
+
+ExprPtr split_heads_expr(ExprPtr arg, int64_t heads, int64_t begin, int64_t count) {
+  CHECK(arg->shape.size() == 2 && heads > 0 && arg->rows() % heads == 0 && begin >= 0 && count > 0 &&
+            begin + count <= arg->rows() / heads,
+        "{}: {} heads, {}+{}", shape_text(arg->shape), heads, begin, count);
+  const Scheme scheme = arg->scheme;
+  Shape shape = {heads, count, arg->cols()};
+  return make({.kind = ExprKind::kSplitHeads,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {std::move(arg)},
+               .name = {},
+               .begin = begin});
+}
+
+ExprPtr transpose_expr(ExprPtr arg) {
+  const Scheme scheme = is_float_scheme(arg->scheme) ? arg->scheme : Scheme::kF32;
+  Shape shape = arg->shape;
+  if (shape.size() == 1) shape.insert(shape.begin(), 1);
+  std::swap(shape[shape.size() - 2], shape[shape.size() - 1]);
+  return make({.kind = ExprKind::kTranspose,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = {std::move(arg)},
+               .name = {}});
 }
 
 ExprPtr concat_expr(std::vector<ExprPtr> args) {
@@ -101,7 +128,7 @@ bool is_carried(const Expr& expr) {
       expr.kind == ExprKind::kEncode)
     return false;
   for (const ExprPtr& a : expr.args)
-    if (!is_carried(*a)) return false;
+    if (!is_carried(*a) || (expr.kind == ExprKind::kTranspose && a->scheme != expr.scheme)) return false;
   return true;
 }
 
@@ -116,6 +143,10 @@ std::string expr_text(const Expr& e) {
       return fmt::format("permute_rows({}, {}, {})", arg(), e.name, e.heads);
     case ExprKind::kSliceRows:
       return fmt::format("slice_rows({}, {}, {})", arg(), e.begin, e.rows());
+    case ExprKind::kSplitHeads:
+      return fmt::format("split_heads({}, {}, {}, {})", arg(), e.stack(), e.begin, e.rows());
+    case ExprKind::kTranspose:
+      return fmt::format("transpose({})", arg());
     case ExprKind::kScaleRows:
       return fmt::format("scale_rows({}, \"{}\")", arg(), e.name);
     case ExprKind::kScaleCols:

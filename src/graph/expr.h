@@ -6,6 +6,8 @@
 //   stack("model.layers.0.mlp.experts.{}.up_proj.weight", bf16, [64, 768, 2048])   one stored tensor for each
 //   {} = 0..63 permute_rows(x, rope_halves, 32)      per head of rows/32: rows (2i, 2i+1) of interleaved
 //   rotary pairs -> (i, i + d/2) slice_rows(x, begin, count)   concat(x, y, ...)   scale_rows(x, "vector")
+//   split_heads(x, heads, begin, count)   the rows begin.. of every head of rows/heads, as a stack of heads
+//   transpose(x)                          of every matrix of a stack
 //   scale_cols(x, "vector") encode(x, i8c, search)                rounded to a scheme by a method of quant/
 #pragma once
 
@@ -25,6 +27,8 @@ enum class ExprKind : uint8_t {
   kPermuteRows,
   kSliceRows,
   kConcat,
+  kSplitHeads,
+  kTranspose,
   kScaleRows,
   kScaleCols,
   kEncode,
@@ -39,7 +43,7 @@ struct Expr {
   Shape shape;    // [cols], [rows, cols] or [stack, rows, cols]
   std::vector<ExprPtr> args;
   std::string name;   // kSource, kStack: tensor; kScale*: vector; kPermuteRows: kind; kEncode: method
-  int64_t begin = 0;  // kSliceRows
+  int64_t begin = 0;  // kSliceRows, kSplitHeads
   int64_t heads = 0;  // kPermuteRows
 
   int64_t stack() const { return shape.size() == 3 ? shape[0] : 1; }
@@ -53,13 +57,15 @@ ExprPtr source_expr(std::string name, Scheme scheme, Shape shape);
 ExprPtr stack_expr(std::string pattern, Scheme scheme, Shape shape);
 ExprPtr permute_rows_expr(ExprPtr arg, std::string kind, int64_t heads);
 ExprPtr slice_rows_expr(ExprPtr arg, int64_t begin, int64_t count);
+ExprPtr split_heads_expr(ExprPtr arg, int64_t heads, int64_t begin, int64_t count);
+ExprPtr transpose_expr(ExprPtr arg);  // fp32 unless the argument holds plain numbers
 ExprPtr concat_expr(std::vector<ExprPtr> args);
 ExprPtr scale_rows_expr(ExprPtr arg, std::string vector);
 ExprPtr scale_cols_expr(ExprPtr arg, std::string vector);
 ExprPtr encode_expr(ExprPtr arg, Scheme scheme, std::string method);
 
-// True when the value is the source's bytes, row by row: nothing in it computes (permutations, slices and
-// stacks only move rows).
+// True when the value is the source's numbers bit for bit: nothing in it computes (permutations, slices and
+// stacks move rows, transposing moves plain numbers).
 bool is_carried(const Expr& expr);
 
 std::string expr_text(const Expr& expr);

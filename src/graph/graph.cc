@@ -17,12 +17,22 @@ const std::vector<OpInfo>& op_table() {
       {Op::kQuantise, "quantise", 1, 0, 0, false, {}, {}, {}, true},
       {Op::kLinear, "linear", 1, 1, 64, true, {}, {}, {}, false},
       {Op::kColumns, "columns", 1, 0, 0, false, {"begin", "size"}, {}, {}, false},
-      {Op::kRope, "rope", 1, 0, 0, false, {"heads"}, {}, {"rope"}, false},
+      {Op::kRope, "rope", 1, 0, 0, false, {"heads", "at"}, {}, {"rope"}, false},
       {Op::kAttention, "attention", 3, 0, 0, false, {"heads"}, {"scale"}, {}, true},
       {Op::kAdd, "add", 2, 0, 0, false, {}, {}, {}, false},
       {Op::kSiluMul, "silu_mul", 2, 0, 0, false, {}, {}, {}, true},
       {Op::kSelectRows, "select_rows", 1, 0, 0, false, {}, {}, {}, false},
-      {Op::kRoute, "route", 1, 0, 0, false, {"k", "normalise"}, {"scale"}, {}, false},
+      {Op::kLatentAttention, "latent_attention", 3, 2, 2, false, {"heads"}, {"scale"}, {"inner"}, true},
+      {Op::kRoute,
+       "route",
+       1,
+       0,
+       1,
+       false,
+       {"k", "normalise", "groups", "kept"},
+       {"scale"},
+       {"score", "rank"},
+       false},
       {Op::kExperts, "experts", 2, 3, 3, false, {}, {}, {"inner"}, false},
   };
   return table;
@@ -228,6 +238,8 @@ class Inference {
         return in(0);
       case Op::kSelectRows:
         return select_rows();
+      case Op::kLatentAttention:
+        return latent_attention();
       case Op::kRoute:
         return route();
       case Op::kExperts:
@@ -285,9 +297,11 @@ class Inference {
     TRY_STATUS(heads_divide(in(0).cols));
     const Rope* rope = graph_.find_rope(node_.text("rope"));
     if (!rope) return wrong("rope @{} is not defined", node_.text("rope"));
-    const int64_t dim = in(0).cols / node_.integer("heads");
-    if (static_cast<int64_t>(rope->inv_freq.size()) * 2 != dim)
-      return wrong("heads of {} columns; @{} is for {}", dim, rope->name, rope->inv_freq.size() * 2);
+    const int64_t dim = in(0).cols / node_.integer("heads"), at = node_.integer("at"),
+                  width = static_cast<int64_t>(rope->inv_freq.size()) * 2;
+    if (at < 0 || at > dim - width)
+      return wrong("lanes {}..{} of heads of {} columns; @{} is for {}", at, at + width, dim, rope->name,
+                   width);
     return in(0);
   }
   Result<ValueType> attention() const {
@@ -304,13 +318,44 @@ class Inference {
                    in(1).cols, in(2).cols, heads, node_.layer, cache->kv_heads, cache->k_dim, cache->v_dim);
     return ValueType{Form::kF32, in(0).rows, heads * cache->v_dim};
   }
+  Result<ValueType> latent_attention() const {
+    TRY_STATUS(all_tokens());
+    const CacheSpec* cache = graph_.find_cache(node_.layer);
+    if (!cache) return wrong("layer {} has no cache", node_.layer);
+    TRY_STATUS(check_cache(*cache));
+    const Expr &key = weight(0), &value = weight(1);
+    const int64_t heads = node_.integer("heads"), latent = in(1).cols, rotated = in(2).cols;
+    if (heads <= 0 || heads > kMostHeads) return wrong("{} heads", heads);
+    if (!cache->latent || cache->kv_heads != 1 || cache->k_dim != latent + rotated || cache->v_dim != latent)
+      return wrong("latent of {} and {} rotated columns do not fit the cache of layer {}", latent, rotated,
+                   node_.layer);
+    if (key.shape.size() != 3 || value.shape.size() != 3 || key.stack() != heads || value.stack() != heads ||
+        key.rows() != latent || value.cols() != latent || in(0).cols != heads * (key.cols() + rotated))
+      return wrong("key {}, value {} do not fit {} heads, q of {} columns and a latent of {}",
+                   shape_text(key.shape), shape_text(value.shape), heads, in(0).cols, latent);
+    const auto inner = parse_form(node_.text("inner"));
+    if (!inner || *inner == Form::kRoutes) return wrong("attribute 'inner' must be a form");
+    return ValueType{Form::kF32, in(0).rows, heads * value.rows()};
+  }
   Result<ValueType> select_rows() const {
     TRY_STATUS(all_tokens());
     return ValueType{in(0).form, Rows::kSelected, in(0).cols};
   }
   Result<ValueType> route() const {
-    const int64_t k = node_.integer("k");
-    if (k <= 0 || k > in(0).cols) return wrong("k is {} of {} experts", k, in(0).cols);
+    const int64_t experts = in(0).cols, k = node_.integer("k"), groups = node_.integer("groups"),
+                  kept = node_.integer("kept");
+    if (groups <= 0 || experts % groups != 0 || kept <= 0 || kept > groups)
+      return wrong("{} of {} groups of {} experts are kept", kept, groups, experts);
+    if (k <= 0 || k > experts / groups * kept)
+      return wrong("k is {} of {} experts", k, experts / groups * kept);
+    if (!node_.weights.empty() && (weight(0).shape.size() != 1 || weight(0).cols() != experts))
+      return wrong("bias is {}; there are {} experts", shape_text(weight(0).shape), experts);
+    const std::string &score = node_.text("score"), &rank = node_.text("rank");
+    if (score != "softmax" && score != "sigmoid" && score != "sqrtsoftplus")
+      return wrong("score is '{}'; expected softmax, sigmoid or sqrtsoftplus", score);
+    if (rank != "max" && rank != "top2") return wrong("rank is '{}'; expected max or top2", rank);
+    if (rank == "top2" && groups > 1 && experts / groups < 2)
+      return wrong("groups of one expert rank by top2");
     return ValueType{Form::kRoutes, in(0).rows, k};
   }
   Result<ValueType> experts() const {

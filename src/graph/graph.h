@@ -35,18 +35,23 @@ std::optional<Form> parse_form(std::string_view name);
 std::string type_text(const ValueType& type);  // "f32[T, 576]"
 
 enum class Op : uint8_t {
-  kEmbed,       // () w=[table]                 -> f32[T, D]: row of the token's id
-  kRmsNorm,     // (x) w=[gain] eps heads as    -> x's shape: each of `heads` parts of a row normalised alone
-  kQuantise,    // (x) as                       -> the rounded form
-  kLinear,      // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
-  kColumns,     // (x) begin size               -> a view of some columns
-  kRope,        // (x) rope heads               -> rotary embedding of every head, by the row's position
+  kEmbed,     // () w=[table]                 -> f32[T, D]: row of the token's id
+  kRmsNorm,   // (x) w=[gain] eps heads as    -> x's shape: each of `heads` parts of a row normalised alone
+  kQuantise,  // (x) as                       -> the rounded form
+  kLinear,    // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
+  kColumns,   // (x) begin size               -> a view of some columns
+  kRope,  // (x) rope heads at            -> rotary embedding of the lanes from `at` on of every head, by the
+          // row's position
   kAttention,   // (q, k, v) layer heads scale as -> softmax(scale q.k) v, causal, over the layer's cache, k
                 // and v stored first
   kAdd,         // (a, b)
   kSiluMul,     // (gate, up) as                -> silu(gate) * up
   kSelectRows,  // (x)                          -> the rows whose logits are wanted
-  kRoute,       // (scores) k normalise scale   -> routes: softmax over experts, the k largest
+  kLatentAttention,  // (q, c, p) w=[key, value] layer heads scale inner -> multi-head latent attention: of
+                     // head h, q = [n | r]; scores n.(key[h]^T c) + r.p; the sum of value[h] c; latent c[T,
+                     // L], rotated p[T, R] shared by all heads; stacks key[heads, L, N], value[heads, V, L]
+  kRoute,  // (scores) w=[bias]? k normalise scale groups kept score rank -> routes: the k largest of score +
+           // bias within the `kept` groups that rank first, weighed by the score alone
   kExperts,  // (x, routes) w=[gate, up, down] inner -> sum over the row's routes of weight * down(silu(gate
              // x) * up x)
 };
@@ -92,6 +97,7 @@ struct CacheSpec {
   int64_t layer = 0;
   int64_t kv_heads = 0, k_dim = 0, v_dim = 0;
   std::string type = "f32";  // element type, chosen by a pass
+  bool latent = false;       // v is the first v_dim numbers of k: stored once
 };
 
 struct Graph {

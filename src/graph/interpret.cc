@@ -67,6 +67,8 @@ class Interpreter {
         return zip(node, [](float a, float b) { return a + b; });
       case Op::kSiluMul:
         return zip(node, [](float a, float b) { return a / (1 + std::exp(-a)) * b; });
+      case Op::kLatentAttention:
+        return latent_attention(node);
       case Op::kRoute:
         return route(node);
       case Op::kExperts:
@@ -151,9 +153,10 @@ class Interpreter {
   Values rope(const Node& node) const {
     const Rope& rope = *graph_.find_rope(node.text("rope"));
     Values out = in(node, 0);
-    const int64_t half = static_cast<int64_t>(rope.inv_freq.size()), cols = node.type.cols;
+    const int64_t half = static_cast<int64_t>(rope.inv_freq.size()), cols = node.type.cols,
+                  head = cols / node.integer("heads");
     for (int64_t r = 0; r < rows_; ++r)
-      for (int64_t begin = 0; begin < cols; begin += 2 * half)
+      for (int64_t begin = node.integer("at"); begin < cols; begin += head)
         for (int64_t i = 0; i < half; ++i) {
           float& a = out[r * cols + begin + (rope.pairs ? 2 * i : i)];
           float& b = out[r * cols + begin + (rope.pairs ? 2 * i + 1 : i + half)];
@@ -192,25 +195,94 @@ class Interpreter {
     return out;
   }
 
+  // The naive form: keys and values of every head are made from the latent.
+  Result<Values> latent_attention(const Node& node) {
+    const int64_t heads = node.integer("heads"), latent = in_cols(node, 1), rotated = in_cols(node, 2);
+    const int64_t vd = node.type.cols / heads, kd = in_cols(node, 0) / heads - rotated;
+    const int64_t q_cols = in_cols(node, 0);
+    Values out(static_cast<size_t>(rows_ * heads * vd), 0.0f);
+    std::vector<double> p(static_cast<size_t>(rows_)), k(static_cast<size_t>(rows_ * kd));
+    Values v(static_cast<size_t>(rows_ * vd));
+    for (int64_t h = 0; h < heads; ++h) {
+      TRY(const Values key, weights_(node.weights[0].weight, h));
+      TRY(const Values value, weights_(node.weights[1].weight, h));
+      std::fill(k.begin(), k.end(), 0.0);
+      for (int64_t j = 0; j < rows_; ++j) {
+        const float* c = in(node, 1).data() + j * latent;
+        for (int64_t l = 0; l < latent; ++l)
+          for (int64_t i = 0; i < kd; ++i) k[j * kd + i] += static_cast<double>(key[l * kd + i]) * c[l];
+        multiply(c, value, vd, latent, v.data() + j * vd);
+      }
+      for (int64_t r = 0; r < rows_; ++r) {
+        const float* q = in(node, 0).data() + r * q_cols + h * (kd + rotated);
+        double top = -INFINITY, sum = 0;
+        for (int64_t j = 0; j <= r; ++j) {
+          const float* shared = in(node, 2).data() + j * rotated;
+          p[j] = (std::inner_product(q, q + kd, k.data() + j * kd, 0.0) +
+                  std::inner_product(q + kd, q + kd + rotated, shared, 0.0)) *
+                 node.number("scale");
+          top = std::max(top, p[j]);
+        }
+        for (int64_t j = 0; j <= r; ++j) sum += p[j] = std::exp(p[j] - top);
+        float* o = out.data() + (r * heads + h) * vd;
+        for (int64_t j = 0; j <= r; ++j)
+          for (int64_t i = 0; i < vd; ++i) o[i] += static_cast<float>(p[j] / sum * v[j * vd + i]);
+      }
+    }
+    return out;
+  }
+
+  static std::vector<double> expert_scores(const std::string& kind, const float* x, int64_t n) {
+    std::vector<double> p(x, x + n);
+    if (kind == "sigmoid")
+      for (double& s : p) s = 1 / (1 + std::exp(-s));
+    if (kind == "sqrtsoftplus")
+      for (double& s : p) s = std::sqrt(std::log1p(std::exp(s)));
+    if (kind != "softmax") return p;
+    const double top = *std::max_element(p.begin(), p.end());
+    double sum = 0;
+    for (double& s : p) sum += s = std::exp(s - top);
+    for (double& s : p) s /= sum;
+    return p;
+  }
+
+  // Groups that are not kept are out of the choice.
+  static void mask_groups(const Node& node, std::vector<double>& choice) {
+    const int64_t groups = node.integer("groups"), size = static_cast<int64_t>(choice.size()) / groups;
+    std::vector<std::pair<double, int64_t>> ranked;
+    for (int64_t g = 0; g < groups; ++g) {
+      std::vector<double> of(choice.begin() + g * size, choice.begin() + (g + 1) * size);
+      std::sort(of.rbegin(), of.rend());
+      ranked.push_back({-(node.text("rank") == "top2" && size > 1 ? of[0] + of[1] : of[0]), g});
+    }
+    std::sort(ranked.begin(), ranked.end());
+    for (int64_t i = node.integer("kept"); i < groups; ++i)
+      std::fill_n(choice.begin() + ranked[i].second * size, size, -INFINITY);
+  }
+
   // The value of a route node holds the weights; which experts they belong to is kept beside it, for the
   // experts node after it.
-  Values route(const Node& node) {
+  Result<Values> route(const Node& node) {
     const int64_t experts = in_cols(node, 0), k = node.integer("k");
+    Values bias(static_cast<size_t>(experts), 0.0f);
+    if (!node.weights.empty()) {
+      TRY(bias, weights_(node.weights[0].weight, 0));
+    }
     routes_.assign(static_cast<size_t>(rows_), {});
     Values out;
     for (int64_t r = 0; r < rows_; ++r) {
-      const float* scores = in(node, 0).data() + r * experts;
-      std::vector<double> p(scores, scores + experts);
-      const double top = *std::max_element(p.begin(), p.end());
-      double sum = 0;
-      for (double& x : p) sum += x = std::exp(x - top);
+      const auto p = expert_scores(node.text("score"), in(node, 0).data() + r * experts, experts);
+      std::vector<double> choice = p;
+      for (int64_t e = 0; e < experts; ++e) choice[e] += bias[e];
+      mask_groups(node, choice);
       std::vector<int64_t> order(static_cast<size_t>(experts));
       std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return p[a] > p[b]; });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int64_t a, int64_t b) { return choice[a] > choice[b]; });
       double kept = 0;
-      for (int64_t i = 0; i < k; ++i) kept += p[order[i]] / sum;
+      for (int64_t i = 0; i < k; ++i) kept += p[order[i]];
       for (int64_t i = 0; i < k; ++i) {
-        double w = p[order[i]] / sum * node.number("scale");
+        double w = p[order[i]] * node.number("scale");
         if (node.integer("normalise")) w /= kept;
         routes_[r].push_back({order[i], static_cast<float>(w)});
         out.push_back(static_cast<float>(w));

@@ -30,9 +30,11 @@ class ExprParser {
     if (head == "source" || head == "stack") return stored(head == "stack");
     TRY(ExprPtr arg, parse(depth + 1));
     if (head == "concat") return concat(std::move(arg), depth);
+    if (head == "transpose") return transpose_expr(std::move(arg));
     TRY_STATUS(lexer_.expect(","));
     if (head == "permute_rows") return permute(std::move(arg));
     if (head == "slice_rows") return slice(std::move(arg));
+    if (head == "split_heads") return split_heads(std::move(arg));
     if (head == "encode") return encode(std::move(arg));
     if (head == "scale_rows" || head == "scale_cols") {
       TRY(std::string vector, lexer_.quoted());
@@ -82,9 +84,22 @@ class ExprParser {
     TRY(const int64_t begin, lexer_.integer());
     TRY_STATUS(lexer_.expect(","));
     TRY(const int64_t count, lexer_.integer());
-    if (arg->shape.size() != 2 || begin < 0 || count <= 0 || begin > arg->rows() - count)
+    if (arg->shape.size() < 2 || begin < 0 || count <= 0 || begin > arg->rows() - count)
       return lexer_.wrong("rows {}..+{} of a matrix {}", begin, count, shape_text(arg->shape));
     return slice_rows_expr(std::move(arg), begin, count);
+  }
+
+  Result<ExprPtr> split_heads(ExprPtr arg) {
+    TRY(const int64_t heads, lexer_.integer());
+    TRY_STATUS(lexer_.expect(","));
+    TRY(const int64_t begin, lexer_.integer());
+    TRY_STATUS(lexer_.expect(","));
+    TRY(const int64_t count, lexer_.integer());
+    if (arg->shape.size() != 2 || heads <= 0 || arg->rows() % heads != 0 || begin < 0 || count <= 0 ||
+        begin > arg->rows() / heads - count)
+      return lexer_.wrong("rows {}..+{} of each of {} heads of a matrix {}", begin, count, heads,
+                          shape_text(arg->shape));
+    return split_heads_expr(std::move(arg), heads, begin, count);
   }
 
   Result<ExprPtr> encode(ExprPtr arg) {
@@ -194,7 +209,10 @@ class GraphParser {
     if (graph_.caches.size() == kMostLayers) return lexer.wrong("more than {} caches", kMostLayers);
     CacheSpec c;
     TRY(c.layer, lexer.integer());
-    TRY_STATUS(lexer.expect("full"));
+    TRY(const std::string kind, lexer.word());
+    if (kind != "full" && kind != "latent")
+      return lexer.wrong("cache is '{}'; expected full or latent", kind);
+    c.latent = kind == "latent";
     TRY(c.kv_heads, field(lexer, "kv_heads"));
     TRY(c.k_dim, field(lexer, "k_dim"));
     TRY(c.v_dim, field(lexer, "v_dim"));

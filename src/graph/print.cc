@@ -51,8 +51,8 @@ std::string print_graph(const Graph& graph) {
     out += "]\n";
   }
   for (const CacheSpec& c : graph.caches)
-    fmt::format_to(to, "cache {} full kv_heads={} k_dim={} v_dim={} type={}\n", c.layer, c.kv_heads, c.k_dim,
-                   c.v_dim, c.type);
+    fmt::format_to(to, "cache {} {} kv_heads={} k_dim={} v_dim={} type={}\n", c.layer,
+                   c.latent ? "latent" : "full", c.kv_heads, c.k_dim, c.v_dim, c.type);
   for (const Weight& w : graph.weights) fmt::format_to(to, "weight @{} = {}\n", w.name, expr_text(*w.expr));
   for (size_t i = 0; i < graph.nodes.size(); ++i) out += node_text(graph, i);
   return out;

@@ -57,7 +57,7 @@ Status verify_uses(const Graph& graph) {
     }
     if (node.layer < -1 || node.layer >= graph.layers)
       return bad_input("%{} belongs to layer {} of {}", i, node.layer, graph.layers);
-    if (node.op == Op::kAttention && !attended.insert(node.layer).second)
+    if ((node.op == Op::kAttention || node.op == Op::kLatentAttention) && !attended.insert(node.layer).second)
       return bad_input("%{}: layer {} attends twice over one cache", i, node.layer);
   }
   for (const CacheSpec& c : graph.caches)

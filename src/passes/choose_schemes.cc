@@ -32,9 +32,15 @@ class SchemeChooser {
   Graph run() {
     Graph source = graph_;
     for (const auto& [name, scheme] : options_.schemes) encode(source, name, scheme);
+    for (const Node& node : graph_.nodes)
+      if (node.op == Op::kLatentAttention) make_alike(source, node);
     return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {
       if (node.op == Op::kLinear && !routers_.count(id)) return linear(builder, out, node);
       if (node.op == Op::kExperts) return experts(builder, out, node);
+      if (node.op == Op::kLatentAttention) {
+        const Expr& key = *out.find_weight(node.weights[0].weight)->expr;
+        node.attrs["inner"] = std::string(form_name(input_form(key.scheme)));
+      }
       return copy_node(builder, node);
     });
   }
@@ -54,6 +60,17 @@ class SchemeChooser {
       return note(fmt::format("@{} stays {}: rows of {} cannot be coded as {}", name,
                               scheme_name(weight->expr->scheme), weight->expr->cols(), scheme_text));
     weight->expr = encode_expr(weight->expr, *scheme, options_.encode_method);
+  }
+
+  // The two halves of one projection share the form of their inputs. Where its code does not allow for
+  // transposing, both become bf16.
+  void make_alike(Graph& graph, const Node& node) {
+    Weight &key = *graph.find_weight(node.weights[0].weight),
+           &value = *graph.find_weight(node.weights[1].weight);
+    if (key.expr->scheme == value.expr->scheme && is_carried(*key.expr) == is_carried(*value.expr)) return;
+    for (Weight* weight : {&key, &value})
+      if (weight->expr->scheme != Scheme::kBF16)
+        weight->expr = encode_expr(weight->expr, Scheme::kBF16, options_.encode_method);
   }
 
   // One rounded copy of a value per form, shared by all its readers.

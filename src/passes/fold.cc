@@ -27,6 +27,10 @@ ExprPtr fold_expr(const ExprPtr& expr) {
     }
     case ExprKind::kPermuteRows:
       return permute_rows_expr(arg, e.name, e.heads);
+    case ExprKind::kSplitHeads:
+      return split_heads_expr(arg, e.stack(), e.begin, e.rows());
+    case ExprKind::kTranspose:
+      return transpose_expr(arg);
     case ExprKind::kScaleRows:
       return scale_rows_expr(arg, e.name);
     case ExprKind::kScaleCols:

@@ -146,11 +146,10 @@ class Compiler {
       case Op::kSelectRows:
         emit(make_select_rows_step(in(node, 0), out), id);
         return {};
+      case Op::kLatentAttention:
+        return compile_latent_attention(node, id);
       case Op::kRoute:
-        emit(make_route_step(in(node, 0), out, node.integer("k"), node.integer("normalise") != 0,
-                             static_cast<float>(node.number("scale")), isa),
-             id);
-        return {};
+        return compile_route(node, id);
       case Op::kExperts:
         return compile_experts(node, id);
     }
@@ -162,6 +161,7 @@ class Compiler {
     emit(make_rope_step({.x = in(node, 0),
                          .out = frame_.values[id],
                          .heads = node.integer("heads"),
+                         .at = node.integer("at"),
                          .index = &rope - graph_.ropes.data(),
                          .rope = rope,
                          .isa = options_.isa}),
@@ -199,16 +199,67 @@ class Compiler {
     return {};
   }
 
-  Status compile_attention(const Node& node, ValueId id) {
+  Status compile_route(const Node& node, ValueId id) {
+    std::vector<float> bias;
+    if (!node.weights.empty()) {
+      TRY(bias, fetch_vector(node.weights[0].weight));
+    }
+    emit(make_route_step({.scores = in(node, 0),
+                          .out = frame_.values[id],
+                          .k = node.integer("k"),
+                          .groups = node.integer("groups"),
+                          .kept = node.integer("kept"),
+                          .normalise = node.integer("normalise") != 0,
+                          .rank_by_two = node.text("rank") == "top2",
+                          .scale = static_cast<float>(node.number("scale")),
+                          .score = node.text("score"),
+                          .bias = std::move(bias),
+                          .isa = options_.isa}),
+         id);
+    return {};
+  }
+
+  int64_t cache_index(const Node& node) const {
     int64_t index = 0;
     while (graph_.caches[index].layer != node.layer) ++index;
+    return index;
+  }
+  // Where a node computes in fp32 what it hands over rounded.
+  Value plain_value(ValueId id) const {
     const Value& out = frame_.values[id];
-    Value plain = out;
-    if (out.type.form != Form::kF32) {
-      ValueType type = out.type;
-      type.form = Form::kF32;
-      plain = place_value(frame_.storage, frame_.storage.plain[id], type, frame_.arena);
-    }
+    if (out.type.form == Form::kF32) return out;
+    ValueType type = out.type;
+    type.form = Form::kF32;
+    return place_value(frame_.storage, frame_.storage.plain[id], type, frame_.arena);
+  }
+
+  Status compile_latent_attention(const Node& node, ValueId id) {
+    const Value &out = frame_.values[id], plain = plain_value(id);
+    const Form inner = *parse_form(node.text("inner"));
+    TRY(BoundLinear key, bind(node.weights[0], inner));
+    TRY(BoundLinear value, bind(node.weights[1], inner));
+    TRY(auto step, make_latent_attention_step(
+                       {.q = in(node, 0),
+                        .c = in(node, 1),
+                        .p = in(node, 2),
+                        .out = plain,
+                        .key = std::move(key),
+                        .value = std::move(value),
+                        .heads = node.integer("heads"),
+                        .max_rows = options_.max_tokens,
+                        .scale = static_cast<float>(node.number("scale")),
+                        .inner_form = inner,
+                        .work = frame_.arena.data() + frame_.storage.offsets[frame_.storage.work[id]],
+                        .cache = &cache_,
+                        .cache_index = cache_index(node),
+                        .isa = options_.isa}));
+    emit(std::move(step), id);
+    if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);
+    return {};
+  }
+
+  Status compile_attention(const Node& node, ValueId id) {
+    const Value &out = frame_.values[id], plain = plain_value(id);
     TRY(auto step, make_attention_step({.q = in(node, 0),
                                         .k = in(node, 1),
                                         .v = in(node, 2),
@@ -216,7 +267,7 @@ class Compiler {
                                         .heads = node.integer("heads"),
                                         .scale = static_cast<float>(node.number("scale")),
                                         .cache = &cache_,
-                                        .cache_index = index,
+                                        .cache_index = cache_index(node),
                                         .isa = options_.isa}));
     emit(std::move(step), id);
     if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);

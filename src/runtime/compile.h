@@ -22,7 +22,8 @@ struct Placement {
 struct StoragePlan {
   std::vector<Placement> values;  // by node
   std::vector<Placement>
-      plain;  // by node: fp32 scratch of nodes that need one beside their value; storage -1: none
+      plain;              // by node: fp32 scratch of nodes that need one beside their value; storage -1: none
+  std::vector<int> work;  // by node: the storage of what it needs only while it runs; -1: nothing
   std::vector<uint64_t> offsets;  // by storage, into the arena
   std::vector<bool>
       fused_add;  // by node: this linear adds into its only reader's (an add's) other operand, in place

@@ -1,48 +1,11 @@
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "runtime/step.h"
 
 namespace fettle {
 
 namespace {
-
-class RouteStep final : public Step {
- public:
-  RouteStep(const Value& scores, const Value& out, int64_t k, bool normalise, float scale, Isa isa)
-      : scores_(scores),
-        out_(out),
-        k_(k),
-        normalise_(normalise),
-        scale_(scale),
-        softmax_(find_elementwise_kernels(isa).softmax) {}
-  int64_t scratch_floats() const override { return 2 * scores_.type.cols; }
-  void run(Run& run, int worker) override {
-    const int64_t experts = scores_.type.cols;
-    float* p = run.scratch[worker].data();
-    auto* order = reinterpret_cast<int32_t*>(p + experts);
-    for_rows(run, scores_.type, worker, [&](int64_t r) {
-      std::copy_n(scores_.row(r), experts, p);
-      softmax_(p, experts);
-      std::iota(order, order + experts, 0);
-      std::partial_sort(order, order + k_, order + experts,
-                        [p](int32_t a, int32_t b) { return p[a] != p[b] ? p[a] > p[b] : a < b; });
-      float sum = 0;
-      for (int64_t i = 0; i < k_; ++i) sum += p[order[i]];
-      auto* routes = reinterpret_cast<Route*>(out_.data) + r * k_;
-      for (int64_t i = 0; i < k_; ++i)
-        routes[i] = {order[i], p[order[i]] * scale_ / (normalise_ ? sum : 1.0f)};
-    });
-  }
-
- private:
-  Value scores_, out_;
-  int64_t k_;
-  bool normalise_;
-  float scale_;
-  decltype(ElementwiseKernels::softmax) softmax_;
-};
 
 // Rows are grouped by expert into "pairs" (row, expert), so that each expert's matrices are read once and
 // multiplied as a real GEMM. Per row the experts' results are summed in the order of its routes, whatever
@@ -216,10 +179,6 @@ class ExpertsStep final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> make_route_step(const Value& scores, const Value& out, int64_t k, bool normalise,
-                                      float scale, Isa isa) {
-  return std::make_unique<RouteStep>(scores, out, k, normalise, scale, isa);
-}
 std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args) {
   return std::make_unique<ExpertsStep>(std::move(args));
 }

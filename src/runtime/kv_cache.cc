@@ -10,7 +10,7 @@ namespace {
 
 Result<KvShape> kv_shape(const CacheSpec& spec) {
   TRY(const KvType type, parse_kv_type(spec.type));
-  return KvShape{type, spec.kv_heads, spec.k_dim, spec.v_dim};
+  return KvShape{type, spec.kv_heads, spec.k_dim, spec.v_dim, spec.latent};
 }
 
 int64_t blocks_for(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -148,7 +149,7 @@ struct LinearStepArgs {
 std::unique_ptr<Step> make_linear_step(LinearStepArgs args);
 struct RopeStepArgs {
   Value x, out;
-  int64_t heads, index;  // of the rope in the graph
+  int64_t heads, at, index;  // first lane; of the rope in the graph
   const Rope& rope;
   Isa isa;
 };
@@ -171,9 +172,45 @@ struct AttentionStepArgs {
 };
 Result<std::unique_ptr<Step>> make_attention_step(const AttentionStepArgs& args);
 
-// experts_step.cc. Routes are rows of k Route in the value's bytes.
-std::unique_ptr<Step> make_route_step(const Value& scores, const Value& out, int64_t k, bool normalise,
-                                      float scale, Isa isa);
+// latent_attention_step.cc; out is fp32. Key and value are stacks with a matrix for each head.
+struct LatentShape {
+  int64_t heads, latent, rotated,
+      plain;  // columns: of the latent, of the rotated key, of a query head besides
+  Activation inner;
+};
+// Its room, for `rows` tokens, from `base` on; with base null only `bytes` means something.
+struct LatentWork {
+  float *q, *keys, *sums;  // [T, heads * (latent + rotated)], [T, latent + rotated], [T, heads * latent]
+  std::byte* inputs;       // of each head's matrix
+  uint64_t bytes;
+};
+LatentWork place_latent_work(const LatentShape& shape, int64_t rows, std::byte* base);
+struct LatentAttentionStepArgs {
+  Value q, c, p, out;
+  BoundLinear key, value;
+  int64_t heads, max_rows;
+  float scale;
+  Form inner_form;
+  std::byte* work;  // place_latent_work().bytes
+  KvCache* cache;
+  int64_t cache_index;
+  Isa isa;
+};
+Result<std::unique_ptr<Step>> make_latent_attention_step(LatentAttentionStepArgs args);
+
+// route_step.cc. Routes are rows of k Route in the value's bytes.
+struct RouteStepArgs {
+  Value scores, out;
+  int64_t k, groups, kept;
+  bool normalise, rank_by_two;
+  float scale;
+  std::string_view score;   // softmax, sigmoid, sqrtsoftplus
+  std::vector<float> bias;  // of the choice; or empty
+  Isa isa;
+};
+std::unique_ptr<Step> make_route_step(RouteStepArgs args);
+
+// experts_step.cc
 struct ExpertsStepArgs {
   Value x, routes, out;
   int64_t k, experts, inner, max_rows;

@@ -168,6 +168,7 @@ class RopeStep final : public Step {
       : x_(args.x),
         out_(args.out),
         heads_(args.heads),
+        at_(args.at),
         index_(args.index),
         half_(static_cast<int64_t>(args.rope.inv_freq.size())) {
     const ElementwiseKernels& kernels = find_elementwise_kernels(args.isa);
@@ -180,14 +181,15 @@ class RopeStep final : public Step {
       const float* cosines = run.rope_tables[static_cast<size_t>(index_)].data() + r * 2 * half_;
       if (out_.data != x_.data)
         std::memcpy(out_.row(r), x_.row(r), sizeof(float) * static_cast<size_t>(x_.type.cols));
+      const int64_t head = x_.type.cols / heads_;
       for (int64_t h = 0; h < heads_; ++h)
-        rotate_(out_.row(r) + h * 2 * half_, cosines, cosines + half_, 2 * half_);
+        rotate_(out_.row(r) + h * head + at_, cosines, cosines + half_, 2 * half_);
     });
   }
 
  private:
   Value x_, out_;
-  int64_t heads_, index_, half_;
+  int64_t heads_, at_, index_, half_;
   decltype(ElementwiseKernels::rope_half) rotate_;
 };
 

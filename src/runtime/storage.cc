@@ -21,12 +21,14 @@ class StoragePlanner {
     const int n = static_cast<int>(graph_.nodes.size());
     plan_.values.resize(n);
     plan_.plain.resize(n);
+    plan_.work.assign(n, -1);
     plan_.fused_add.assign(n, false);
     for (int id = 0; id < n; ++id) place(id);
     for (int id = 0; id < n; ++id) {
       // A linear may compute the rows of the node before it (RowStep): their inputs outlive that node.
       for (const ValueId input : graph_.nodes[id].inputs) touch(plan_.values[input].storage, id + 1);
       touch(plan_.values[id].storage, id);
+      touch(plan_.work[id], id);
       touch(plan_.plain[id].storage, id + 1);
     }
     touch(plan_.values[n - 1].storage, n);
@@ -42,8 +44,16 @@ class StoragePlanner {
     return static_cast<uint64_t>(activation_bytes(activation_of(type.form), rows, type.cols));
   }
 
-  int new_storage(const ValueType& type, int at) {
-    storages_.push_back({bytes_of(type), at, at});
+  uint64_t latent_work_bytes(const Node& node) const {
+    const Expr& key = *graph_.find_weight(node.weights[0].weight)->expr;
+    const LatentShape shape{key.stack(), key.rows(), graph_.nodes[node.inputs[2]].type.cols, key.cols(),
+                            activation_of(*parse_form(node.text("inner")))};
+    return place_latent_work(shape, max_tokens_, nullptr).bytes;
+  }
+
+  int new_storage(const ValueType& type, int at) { return new_storage(bytes_of(type), at); }
+  int new_storage(uint64_t bytes, int at) {
+    storages_.push_back({bytes, at, at});
     return static_cast<int>(storages_.size()) - 1;
   }
   void touch(int storage, int at) {
@@ -104,7 +114,9 @@ class StoragePlanner {
     }
     if (node.op == Op::kAdd && fuse_add(id)) return;
     p = {new_storage(node.type, id), 0, node.type.cols};
-    if (node.op == Op::kAttention && node.type.form != Form::kF32) {
+    if (node.op == Op::kLatentAttention) plan_.work[id] = new_storage(latent_work_bytes(node), id);
+    const bool attends = node.op == Op::kAttention || node.op == Op::kLatentAttention;
+    if (attends && node.type.form != Form::kF32) {
       ValueType plain = node.type;
       plain.form = Form::kF32;
       plan_.plain[id] = {new_storage(plain, id), 0, node.type.cols};

@@ -44,6 +44,12 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
       return {};
     case ExprKind::kSliceRows:
       return rows(*expr.args[0], member, begin + expr.begin, count, out);
+    case ExprKind::kSplitHeads: {
+      const int64_t head_rows = expr.args[0]->rows() / expr.stack();
+      return rows(*expr.args[0], 0, member * head_rows + expr.begin + begin, count, out);
+    }
+    case ExprKind::kTranspose:
+      return transposed_rows(expr, member, begin, count, out);
     case ExprKind::kConcat: {
       int64_t first = 0;
       for (const ExprPtr& part : expr.args) {
@@ -68,6 +74,30 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
     case ExprKind::kScaleRows:
     case ExprKind::kScaleCols:
       return rows_f32(expr, member, begin, count, reinterpret_cast<float*>(out));
+  }
+  return {};
+}
+
+// Columns of the argument, gathered in one pass over its rows.
+Status Evaluator::transposed_rows(const Expr& expr, int64_t member, int64_t begin, int64_t count,
+                                  std::byte* out) const {
+  const Expr& from = *expr.args[0];
+  std::vector<float> row(static_cast<size_t>(from.cols()));
+  if (from.scheme != expr.scheme) {
+    auto* to = reinterpret_cast<float*>(out);
+    for (int64_t r = 0; r < from.rows(); ++r) {
+      TRY_STATUS(rows_f32(from, member, r, 1, row.data()));
+      for (int64_t c = 0; c < count; ++c) to[c * expr.cols() + r] = row[static_cast<size_t>(begin + c)];
+    }
+    return {};
+  }
+  const int64_t number = row_bytes(expr.scheme, 1);
+  const auto* bytes = reinterpret_cast<const std::byte*>(row.data());  // plain numbers are at most as wide
+  for (int64_t r = 0; r < from.rows(); ++r) {
+    TRY_STATUS(rows(from, member, r, 1, reinterpret_cast<std::byte*>(row.data())));
+    for (int64_t c = 0; c < count; ++c)
+      std::memcpy(out + (c * expr.cols() + r) * number, bytes + (begin + c) * number,
+                  static_cast<size_t>(number));
   }
   return {};
 }

@@ -29,6 +29,8 @@ class Evaluator {
 
  private:
   Result<MatrixView> stored(const Expr& expr, int64_t member) const;
+  Status transposed_rows(const Expr& expr, int64_t member, int64_t begin, int64_t count,
+                         std::byte* out) const;
   const Checkpoint& checkpoint_;
 };
 

@@ -26,14 +26,16 @@ enum class KvType : uint8_t { kF32, kBF16 };
 std::string_view kv_type_name(KvType type);
 Result<KvType> parse_kv_type(std::string_view name);
 
-// head_dim may be any value up to 512; v_dim may differ from k_dim.
+// v_dim may differ from k_dim.
 struct KvShape {
   KvType type;
   int64_t kv_heads, k_dim, v_dim;
+  bool latent = false;  // V is the first v_dim numbers of K, and stored once
 };
 int64_t kv_block_bytes(const KvShape& shape);  // one block of one layer; a multiple of 64
 
-// Stores k[kv_heads*k_dim] and v[kv_heads*v_dim] of one token at position slot (0..63) of a block.
+// Stores k[kv_heads*k_dim] and v[kv_heads*v_dim] (not read if latent) of one token at position slot (0..63)
+// of a block.
 using WriteKvFn = void (*)(const KvShape& shape, const float* k, const float* v, std::byte* block,
                            int64_t slot);
 

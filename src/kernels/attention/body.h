@@ -227,7 +227,7 @@ void end_row(const AttentionArgs& args, const AttentionRow& row, const Rows& row
 // Rows [begin, begin + count) of the call, count <= kRowsAtOnce. Their positions ascend, so the rows that
 // reach a block are the last.
 template <class Form>
-void attend_rows(const AttentionArgs& args, const Rows& rows, int64_t begin, int64_t count) {
+void attend_rows(const AttentionArgs& args, const Rows& rows, float* v_room, int64_t begin, int64_t count) {
   const BlockLayout layout(args.kv);
   int64_t positions[kRowsAtOnce] = {}, counts[kRowsAtOnce];
   for (int64_t r = 0; r < count; ++r) fetch_row(args, attention_row(args, begin + r));
@@ -247,7 +247,9 @@ void attend_rows(const AttentionArgs& args, const Rows& rows, int64_t begin, int
     const float* head = reinterpret_cast<const float*>(bytes) + args.kv_head * layout.head_words();
     const bool last = position + kBlockTokens >= end;
     const int64_t ahead = last ? 0 : (number[1] - number[0]) * args.block_stride / int64_t{sizeof(float)};
-    const Block block = {head, head + layout.k_part_words(), layout.k_words, layout.v_padded, ahead};
+    if (layout.latent) v_of_k(args.kv, head, v_room);
+    const Block block = {head, layout.latent ? v_room : head + layout.k_part_words(), layout.k_words,
+                         layout.v_padded, ahead};
     add_block_in_tiles<Form>(block, rows.from(first), counts + first, count - first);
   }
   for (int64_t r = 0; r < count; ++r) end_row(args, attention_row(args, begin + r), rows.from(r));
@@ -262,10 +264,11 @@ void attend(const AttentionArgs& args) {
   float* out = q + kRowsAtOnce * q_stride;
   float* sums = out + kRowsAtOnce * out_stride;
   float* tops = sums + kRowsAtOnce * kLanes;
+  float* v_room = tops + (kRowsAtOnce + kLanes - 1) / kLanes * kLanes;
   const Rows rows = {q, out, sums, tops, q_stride, out_stride};
   const int64_t row_count = attention_row_count(args);
   for (int64_t begin = 0; begin < row_count; begin += kRowsAtOnce)
-    attend_rows<Form>(args, rows, begin, std::min(row_count - begin, kRowsAtOnce));
+    attend_rows<Form>(args, rows, v_room, begin, std::min(row_count - begin, kRowsAtOnce));
 }
 
 // The exact cache.

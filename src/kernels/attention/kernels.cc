@@ -33,11 +33,11 @@ const AttentionKernel* find_attention_kernel(KvType type, Isa isa) {
 }
 
 int64_t attention_scratch_floats(const KvShape& shape, int64_t) {
-  // A row: q, running output, 16 partial sums, maximum; a start on a cache line, and one row's partial
-  // result.
-  const int64_t k_padded = padded_q(shape.k_dim);
-  const int64_t v_padded = BlockLayout(shape).v_padded;
-  return kRowsAtOnce * (k_padded + v_padded + 2 * kLanes) + kLanes + 2 + v_padded;
+  // A row: q, running output, 16 partial sums, maximum; a start on a cache line, one row's partial result,
+  // and the V part of a latent block.
+  const BlockLayout layout(shape);
+  return kRowsAtOnce * (padded_q(shape.k_dim) + layout.v_padded + 2 * kLanes) + kLanes + 2 + layout.v_padded +
+         (shape.latent ? layout.v_part_words() + kLanes : 0);
 }
 
 void check_attention_args(const AttentionArgs& args) {

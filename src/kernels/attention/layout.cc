@@ -8,20 +8,41 @@ namespace {
 void write_f32(const BlockLayout& layout, const KvShape& shape, const float* k, const float* v, float* words,
                int64_t slot) {
   for (int64_t i = 0; i < shape.k_dim; ++i) words[layout.k_word(slot, i)] = k[i];
-  for (int64_t c = 0; c < shape.v_dim; ++c) words[layout.v_word(slot, c)] = v[c];
+  for (int64_t c = 0; c < shape.v_dim && !shape.latent; ++c) words[layout.v_word(slot, c)] = v[c];
 }
 
 void write_bf16(const BlockLayout& layout, const KvShape& shape, const float* k, const float* v,
                 uint16_t* codes, int64_t slot) {
   for (int64_t i = 0; i < shape.k_dim; ++i) codes[layout.k_word(slot, i / 2) * 2 + i % 2] = f32_to_bf16(k[i]);
   if (shape.k_dim % 2 != 0) codes[layout.k_word(slot, layout.k_words - 1) * 2 + 1] = 0;
-  for (int64_t c = 0; c < shape.v_dim; ++c) codes[layout.v_word(slot, c) * 2 + slot % 2] = f32_to_bf16(v[c]);
+  for (int64_t c = 0; c < shape.v_dim && !shape.latent; ++c)
+    codes[layout.v_word(slot, c) * 2 + slot % 2] = f32_to_bf16(v[c]);
 }
 
 }  // namespace
 
 int64_t kv_block_bytes(const KvShape& shape) {
   return shape.kv_heads * BlockLayout(shape).head_words() * int64_t{sizeof(float)};
+}
+
+void v_of_k(const KvShape& shape, const float* k_part, float* v_part) {
+  const BlockLayout layout(shape);
+  const int64_t numbers = layout.v_step;  // in a word
+  const auto* k = reinterpret_cast<const uint32_t*>(k_part);
+  auto* v = reinterpret_cast<uint32_t*>(v_part);
+  for (int64_t slot = 0; slot < kBlockTokens; slot += numbers) {
+    uint32_t* row = v + slot / numbers * layout.v_padded;
+    const uint32_t* column = k + layout.k_word(slot, 0);
+    if (numbers == 1) {
+      for (int64_t c = 0; c < shape.v_dim; ++c) row[c] = column[c * kLanes];
+      continue;
+    }
+    for (int64_t c = 0; c < shape.v_dim; c += 2) {
+      const uint32_t first = column[c / 2 * kLanes], second = column[c / 2 * kLanes + 1];
+      row[c] = (first & 0xffff) | second << 16;
+      if (c + 1 < shape.v_dim) row[c + 1] = first >> 16 | (second & 0xffff0000U);
+    }
+  }
 }
 
 void write_kv(const KvShape& shape, const float* k, const float* v, std::byte* block, int64_t slot) {

@@ -18,20 +18,26 @@ struct BlockLayout {
   int64_t k_words;   // of one position
   int64_t v_step;    // positions that share a word
   int64_t v_padded;  // v_dim rounded up to whole vectors
+  bool latent;       // there is no V part; kernels make one of the K part, block by block
 
   explicit BlockLayout(const KvShape& shape)
       : k_words(shape.type == KvType::kBF16 ? (shape.k_dim + 1) / 2 : shape.k_dim),
         v_step(shape.type == KvType::kBF16 ? 2 : 1),
-        v_padded((shape.v_dim + kLanes - 1) / kLanes * kLanes) {}
+        v_padded((shape.v_dim + kLanes - 1) / kLanes * kLanes),
+        latent(shape.latent) {}
 
   int64_t k_part_words() const { return kBlockTokens * k_words; }
-  int64_t head_words() const { return k_part_words() + kBlockTokens / v_step * v_padded; }
+  int64_t v_part_words() const { return kBlockTokens / v_step * v_padded; }
+  int64_t head_words() const { return k_part_words() + (latent ? 0 : v_part_words()); }
   // Both within a head's words.
   int64_t k_word(int64_t slot, int64_t i) const {
     return (slot / kLanes * k_words + i) * kLanes + slot % kLanes;
   }
   int64_t v_word(int64_t slot, int64_t c) const { return k_part_words() + slot / v_step * v_padded + c; }
 };
+
+// The V part of a latent head, made of its K part.
+void v_of_k(const KvShape& shape, const float* k_part, float* v_part);
 
 // WriteKvFn of every kernel.
 void write_kv(const KvShape& shape, const float* k, const float* v, std::byte* block, int64_t slot);

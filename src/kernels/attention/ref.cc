@@ -17,7 +17,8 @@ struct F32Cache {
     return reinterpret_cast<const float*>(head)[layout.k_word(slot, i)];
   }
   static float v(const BlockLayout& layout, const std::byte* head, int64_t slot, int64_t c) {
-    return reinterpret_cast<const float*>(head)[layout.v_word(slot, c)];
+    return layout.latent ? k(layout, head, slot, c)
+                         : reinterpret_cast<const float*>(head)[layout.v_word(slot, c)];
   }
 };
 
@@ -27,6 +28,7 @@ struct Bf16Cache {
     return bf16_to_f32(reinterpret_cast<const uint16_t*>(head)[layout.k_word(slot, i / 2) * 2 + i % 2]);
   }
   static float v(const BlockLayout& layout, const std::byte* head, int64_t slot, int64_t c) {
+    if (layout.latent) return k(layout, head, slot, c);
     return bf16_to_f32(reinterpret_cast<const uint16_t*>(head)[layout.v_word(slot, c) * 2 + slot % 2]);
   }
 };

@@ -1,0 +1,88 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "runtime/step.h"
+
+namespace fettle {
+
+namespace {
+
+float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+float sqrt_softplus(float x) { return std::sqrt(x > 20.0f ? x : std::log1p(std::exp(x))); }
+
+auto descending(const float* values) {
+  return [values](int32_t a, int32_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; };
+}
+
+// Chooses experts by score + bias, within the groups that rank first (DeepSeek-AI 2024, arXiv 2412.19437,
+// section 2.1.2), and weighs them by the score alone.
+class RouteStep final : public Step {
+ public:
+  explicit RouteStep(RouteStepArgs args)
+      : a_(std::move(args)),
+        experts_(a_.scores.type.cols),
+        softmax_(find_elementwise_kernels(a_.isa).softmax) {}
+  int64_t scratch_floats() const override { return 3 * experts_ + 2 * a_.groups; }
+  void run(Run& run, int worker) override {
+    float* scores = run.scratch[worker].data();
+    float* choice = scores + experts_;
+    auto* order = reinterpret_cast<int32_t*>(choice + experts_);
+    for_rows(run, a_.scores.type, worker, [&](int64_t r) {
+      std::copy_n(a_.scores.row(r), experts_, scores);
+      score(scores);
+      for (int64_t e = 0; e < experts_; ++e)
+        choice[e] = scores[e] + (a_.bias.empty() ? 0.0f : a_.bias[static_cast<size_t>(e)]);
+      if (a_.kept < a_.groups) keep_groups(choice, order);
+      std::iota(order, order + experts_, 0);
+      std::partial_sort(order, order + a_.k, order + experts_, descending(choice));
+      float sum = 0;
+      for (int64_t i = 0; i < a_.k; ++i) sum += scores[order[i]];
+      auto* routes = reinterpret_cast<Route*>(a_.out.data) + r * a_.k;
+      for (int64_t i = 0; i < a_.k; ++i)
+        routes[i] = {order[i], scores[order[i]] * a_.scale / (a_.normalise ? sum : 1.0f)};
+    });
+  }
+
+ private:
+  void score(float* x) const {
+    if (a_.score == "softmax") return softmax_(x, experts_);
+    for (int64_t e = 0; e < experts_; ++e) x[e] = a_.score == "sigmoid" ? sigmoid(x[e]) : sqrt_softplus(x[e]);
+  }
+
+  // Takes the experts of all other groups out of the choice. `room`: of 3 * experts numbers before, 2 *
+  // groups.
+  void keep_groups(float* choice, int32_t* room) const {
+    const int64_t size = experts_ / a_.groups;
+    float* ranks = reinterpret_cast<float*>(room + experts_);
+    int32_t* order = room + experts_ + a_.groups;
+    for (int64_t g = 0; g < a_.groups; ++g) {
+      float first = -std::numeric_limits<float>::infinity(), second = first;
+      for (const float* x = choice + g * size; x < choice + (g + 1) * size; ++x) {
+        if (*x > first)
+          second = std::exchange(first, *x);
+        else
+          second = std::max(second, *x);
+      }
+      ranks[g] = a_.rank_by_two ? first + second : first;
+    }
+    std::iota(order, order + a_.groups, 0);
+    std::sort(order, order + a_.groups, descending(ranks));
+    for (int64_t i = a_.kept; i < a_.groups; ++i)
+      std::fill_n(choice + order[i] * size, size, -std::numeric_limits<float>::infinity());
+  }
+
+  RouteStepArgs a_;
+  int64_t experts_;
+  decltype(ElementwiseKernels::softmax) softmax_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_route_step(RouteStepArgs args) {
+  return std::make_unique<RouteStep>(std::move(args));
+}
+
+}  // namespace fettle
