@@ -37,6 +37,7 @@ constexpr FieldSpelling kFields[] = {
     {"num_nextn_predict_layers", "nextn_predict_layers"},
     {"q_lora_rank", "attention.q_lora_rank"},
     {"kv_lora_rank", "attention.kv_lora_rank"},
+    {"qk_rope_head_dim", "rope.dimension_count"},
     {"bos_token_id", ".tokenizer.ggml.bos_token_id"},
     {"eos_token_id", ".tokenizer.ggml.eos_token_id"},
     {"pad_token_id", ".tokenizer.ggml.padding_token_id"},
@@ -47,11 +48,14 @@ constexpr FieldSpelling kFields[] = {
 struct ArchitectureSpelling {
   std::string_view gguf;
   std::string_view hugging_face;
+  std::string_view with_sigmoid_gating;  // where that makes it another architecture
   bool normalises_expert_weights;
 };
 constexpr ArchitectureSpelling kArchitectures[] = {
-    {"qwen3moe", "qwen3_moe", true},
+    {"deepseek2", "deepseek_v2", "deepseek_v3", false},
+    {"qwen3moe", "qwen3_moe", "", true},
 };
+constexpr int64_t kSigmoidGating = 2;  // of expert_gating_func
 
 // Fields that a GGUF answers with its tensors.
 void add_fields_of_tensors(const Checkpoint& checkpoint, const std::string& prefix, Json* values) {
@@ -60,6 +64,26 @@ void add_fields_of_tensors(const Checkpoint& checkpoint, const std::string& pref
   const StoredTensor* embedding = checkpoint.find("token_embd.weight");
   if (embedding && embedding->shape.size() == 2 && !values->contains(prefix + "vocab_size"))
     (*values)["vocab_size"] = embedding->shape[0];
+}
+
+// Latent attention: GGUF gives the widths of whole heads; in its newer layout under names of their own, as the usual
+// ones then describe the cache.
+Status add_latent_fields(const JsonReader& reader, const std::string& prefix, Json* values) {
+  if (!reader.has(prefix + "attention.kv_lora_rank")) return {};
+  const auto width = [&](const std::string& name) {
+    return reader.integer(prefix + name + (reader.has(prefix + name + "_mla") ? "_mla" : ""));
+  };
+  TRY(const int64_t key, width("attention.key_length"));
+  TRY(const int64_t value, width("attention.value_length"));
+  TRY(const int64_t rotated, reader.integer(prefix + "rope.dimension_count"));
+  if (rotated <= 0 || key <= rotated)
+    return bad_input("{}: heads of {} columns, {} of them rotated", reader.what(), key, rotated);
+  (*values)["qk_nope_head_dim"] = key - rotated;
+  (*values)["v_head_dim"] = value;
+  TRY(const int64_t groups, reader.integer_or(prefix + "expert_group_count", 1));
+  TRY(const int64_t gating, reader.integer_or(prefix + "expert_gating_func", 0));
+  if (gating != kSigmoidGating) (*values)["topk_method"] = groups > 1 ? "group_limited_greedy" : "greedy";
+  return {};
 }
 
 }  // namespace
@@ -76,10 +100,14 @@ Result<ModelFields> ModelFields::of(const Checkpoint& checkpoint) {
   TRY(const std::string architecture, fields.reader().string("general.architecture"));
   fields.architecture_ = architecture;
   fields.gguf_prefix_ = architecture + ".";
+  TRY_STATUS(add_latent_fields(fields.reader(), fields.gguf_prefix_, &fields.values_));
   add_fields_of_tensors(checkpoint, fields.gguf_prefix_, &fields.values_);
   for (const ArchitectureSpelling& entry : kArchitectures) {
     if (entry.gguf != architecture) continue;
     fields.architecture_ = entry.hugging_face;
+    TRY(const int64_t gating, fields.reader().integer_or(fields.gguf_prefix_ + "expert_gating_func", 0));
+    if (gating == kSigmoidGating && !entry.with_sigmoid_gating.empty())
+      fields.architecture_ = entry.with_sigmoid_gating;
     if (entry.normalises_expert_weights && !fields.has("norm_topk_prob"))
       fields.values_["norm_topk_prob"] = true;
   }

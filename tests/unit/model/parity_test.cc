@@ -56,7 +56,7 @@ void expect_same_argmax(const std::vector<float>& a, const std::vector<float>& b
 
 // A short reference case that every fixture has under one of these names.
 std::string short_case(const Reference& reference, const std::string& prefix) {
-  for (const char* name : {"t2", "t17", "t33"})
+  for (const char* name : {"t2", "t17", "t33", "t40"})
     if (reference.has(prefix + "/" + name + "/logits")) return prefix + "/" + name;
   ADD_FAILURE() << "no short case under " << prefix;
   return "";
@@ -71,7 +71,7 @@ TEST_P(Parity, LogitsAgreeWithTheReference) {
   const Reference reference(folder + "/reference.safetensors");
   const int64_t vocab = model.built.graph.vocab;
   int tried = 0;
-  for (const char* name : {"t1", "t2", "t17", "t33", "t48", "t65", "t80"}) {
+  for (const char* name : {"t1", "t2", "t17", "t33", "t40", "t48", "t65", "t80", "t96", "t160"}) {
     const std::string key = c.prefix + "/" + name + "/";
     if (!reference.has(key + "logits")) continue;
     ++tried;
@@ -112,23 +112,25 @@ TEST_P(Parity, ThreadsAndInstructionSetsDoNotMatter) {
   EXPECT_LT(relative_l2(Exact(path, 1, Isa::kAvx2).logits(ids, 256), one), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, Parity,
-                         testing::Values(Case{"llama-gqa-llama3rope", "", "cases"},
-                                         Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
-                                         Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"},
-                                         Case{"qwen2-tied", "", "cases"},
-                                         Case{"qwen2-tied", "model-f32.gguf", "cases"},
-                                         Case{"qwen2-untied-sharded", "", "cases"},
-                                         Case{"qwen2-gguf-f16", "model-f16-bf16.gguf", "cases"},
-                                         Case{"qwen2-gguf-kquant", "model-q4_k-q6_k.gguf", "cases"},
-                                         Case{"qwen3-dense", "", "cases"}, Case{"qwen3_moe", "", "cases"}),
-                         [](const auto& info) {
-                           std::string name =
-                               info.param.folder + (info.param.file.empty() ? "" : "_" + info.param.file);
-                           for (char& ch : name)
-                             if (!isalnum(static_cast<unsigned char>(ch))) ch = '_';
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Fixtures, Parity,
+    testing::Values(Case{"deepseek_v2-lite", "", "cases"}, Case{"deepseek_v2-grouped", "", "cases"},
+                    Case{"deepseek_v3", "", "cases"}, Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
+                    Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"},
+                    Case{"llama-gqa-llama3rope", "", "cases"},
+                    Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
+                    Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"},
+                    Case{"qwen2-tied", "", "cases"}, Case{"qwen2-tied", "model-f32.gguf", "cases"},
+                    Case{"qwen2-untied-sharded", "", "cases"},
+                    Case{"qwen2-gguf-f16", "model-f16-bf16.gguf", "cases"},
+                    Case{"qwen2-gguf-kquant", "model-q4_k-q6_k.gguf", "cases"},
+                    Case{"qwen3-dense", "", "cases"}, Case{"qwen3_moe", "", "cases"}),
+    [](const auto& info) {
+      std::string name = info.param.folder + (info.param.file.empty() ? "" : "_" + info.param.file);
+      for (char& ch : name)
+        if (!isalnum(static_cast<unsigned char>(ch))) ch = '_';
+      return name;
+    });
 
 }  // namespace
 }  // namespace fettle
