@@ -1,6 +1,6 @@
 // A persistent team of threads. run(f) calls f(worker) once on every worker (the caller is worker 0) and
 // returns when all are done; inside, barrier() joins the team. Workers spin briefly between jobs and
-// barriers, then yield, then sleep: an idle pool costs no CPU.
+// barriers, then sleep: an idle pool costs no CPU.
 #pragma once
 
 #include <atomic>
