@@ -4,7 +4,7 @@
 
 #include "cli/reply_options.h"
 #include "cli/verb.h"
-#include "text/text.h"
+#include "text/formats/format.h"
 
 namespace fettle {
 
@@ -19,8 +19,8 @@ struct ChatArguments {
 class ChatSession {
  public:
   ChatSession(const ChatArguments& args, OpenedModel model, std::shared_ptr<const Tokenizer> tokenizer,
-              std::shared_ptr<const ChatTemplate> chat)
-      : args_(args), model_(std::move(model)), tokenizer_(std::move(tokenizer)), chat_(std::move(chat)) {
+              std::shared_ptr<const ChatFormat> format)
+      : args_(args), model_(std::move(model)), tokenizer_(std::move(tokenizer)), format_(std::move(format)) {
     if (!args.system.empty()) messages_.push_back({{"role", "system"}, {"content", args.system}});
   }
 
@@ -39,32 +39,34 @@ class ChatSession {
   // What the cache holds of the conversation is kept as far as the newly rendered prompt agrees with it.
   Status turn(const std::string& message) {
     messages_.push_back({{"role", "user"}, {"content", message}});
-    TRY(const std::string prompt, chat_->render({{"messages", messages_}}, true));
+    TRY(const std::string prompt, format_->render({{"messages", messages_}}, {}));
     TRY(const std::vector<int32_t> ids, tokenizer_->encode(prompt, false));
     size_t same = 0;
     while (same < fed_.size() && same + 1 < ids.size() && fed_[same] == ids[same]) ++same;
     same = std::min(same, static_cast<size_t>(sequence_.length));
     model_.executor->cache().truncate(sequence_, static_cast<int64_t>(same));
-    StreamDecoder decoder(tokenizer_, true);
-    ReasoningSplitter splitter(prompt);
-    std::string content;
-    const auto show = [&](const ReasoningSplitter::Piece& piece) {
-      if (!args_.hide_reasoning && !piece.reasoning.empty()) print_text(dim(piece.reasoning));
-      print_text(piece.content);
-      content += piece.content;
+    StreamDecoder decoder(tokenizer_, true, format_->markup());
+    const auto parser = format_->parser({.prompt = prompt, .calls = false});
+    ParsedReply answer;
+    const auto show = [&](const std::vector<ReplyEvent>& events) {
+      for (const ReplyEvent& event : events) {
+        const bool reasoning = event.kind == ReplyEvent::Kind::kReasoning;
+        if (!reasoning || !args_.hide_reasoning) print_text(reasoning ? dim(event.text) : event.text);
+      }
+      answer.add(events);
     };
     const std::span<const int32_t> rest(ids.data() + same, ids.size() - same);
     TRY(const Reply reply,
         generate(*model_.executor, sequence_, rest, args_.reply.generate(*tokenizer_), [&](int32_t id) {
-          show(splitter.push(decoder.push(id)));
+          show(parser->feed(decoder.push(id)));
           return true;
         }));
-    show(splitter.push(decoder.flush()));
-    show(splitter.flush());
+    show(parser->feed(decoder.flush()));
+    show(parser->finish());
     print_text("\n");
     fed_ = ids;
     fed_.insert(fed_.end(), reply.tokens.begin(), reply.tokens.end());
-    messages_.push_back({{"role", "assistant"}, {"content", content}});
+    messages_.push_back(answer.message());
     return {};
   }
 
@@ -73,7 +75,7 @@ class ChatSession {
   const ChatArguments& args_;
   OpenedModel model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const ChatTemplate> chat_;
+  std::shared_ptr<const ChatFormat> format_;
   Json messages_ = Json::array();
   Sequence sequence_;
   std::vector<int32_t> fed_;
@@ -84,8 +86,8 @@ Status run_chat(const ChatArguments& args, const GlobalOptions& global) {
   TRY(OpenedModel model,
       open_model(args.model, {.threads = global.threads, .isa = isa, .cache_tokens = args.reply.context}));
   TRY(auto tokenizer, Tokenizer::load(model.text_files));
-  TRY(auto chat, ChatTemplate::load(model.text_files));
-  return ChatSession(args, std::move(model), std::move(tokenizer), std::move(chat)).run();
+  TRY(auto format, load_chat_format(model.text_files));
+  return ChatSession(args, std::move(model), std::move(tokenizer), std::move(format)).run();
 }
 
 }  // namespace
