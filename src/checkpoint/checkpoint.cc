@@ -15,16 +15,6 @@ constexpr const char* kTextFiles[] = {"tokenizer.json", "tokenizer_config.json",
                                       "chat_template.jinja", "chat_format"};
 constexpr uint64_t kLargestTextFile = uint64_t{256} << 20;
 
-Result<std::map<std::string, std::string>> hugging_face_text_files(const std::string& directory) {
-  std::map<std::string, std::string> files;
-  for (const char* name : kTextFiles) {
-    const std::string path = join_path(directory, name);
-    if (!path_exists(path)) continue;
-    TRY(files[name], read_file(path, kLargestTextFile));
-  }
-  return files;
-}
-
 bool has_chat_template(const std::map<std::string, std::string>& files) {
   const auto config = files.find("tokenizer_config.json");
   return files.contains("chat_template.jinja") || files.contains("chat_format") ||
@@ -51,6 +41,16 @@ std::optional<Placement> matrices_of(const Shape& shape) {
 }
 
 }  // namespace
+
+Result<std::map<std::string, std::string>> text_files_of_directory(const std::string& directory) {
+  std::map<std::string, std::string> files;
+  for (const char* name : kTextFiles) {
+    const std::string path = join_path(directory, name);
+    if (!path_exists(path)) continue;
+    TRY(files[name], read_file(path, kLargestTextFile));
+  }
+  return files;
+}
 
 std::string StoredTensor::storage_name() const {
   if (dtype) return std::string(dtype_name(*dtype));
@@ -110,7 +110,7 @@ Result<MatrixView> Checkpoint::matrix(std::string_view name, int64_t stack_index
 
 Result<std::map<std::string, std::string>> Checkpoint::text_files() const {
   const bool gguf = format_ == SourceFormat::kGguf;
-  TRY(auto files, gguf ? gguf_text_files(files_.front()) : hugging_face_text_files(path_));
+  TRY(auto files, gguf ? gguf_text_files(files_.front()) : text_files_of_directory(path_));
   if (files.empty() || has_chat_template(files)) return files;
   // Without a template, what the model is decides how one talks to it.
   const auto type = config_.find(gguf ? "general.architecture" : "model_type");

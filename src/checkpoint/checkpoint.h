@@ -76,4 +76,7 @@ class Checkpoint {
   std::vector<std::string> warnings_;
 };
 
+// The text files alone: they are of use without a model beside them.
+Result<std::map<std::string, std::string>> text_files_of_directory(const std::string& directory);
+
 }  // namespace fettle

@@ -1,5 +1,5 @@
+#include "cli/model_text.h"
 #include "cli/verb.h"
-#include "fit/open_model.h"
 #include "text/formats/format.h"
 
 namespace fettle {
@@ -16,7 +16,7 @@ Status run_template(const TemplateOptions& options, const GlobalOptions& global)
   if (variables.is_array()) variables = Json{{"messages", std::move(variables)}};
   if (!variables.is_object() || !variables.contains("messages"))
     return bad_input("{}: expected a list of messages or an object with 'messages'", options.messages);
-  TRY(const TextFiles files, open_text_files(options.model));
+  TRY(const TextFiles files, model_text_files(options.model));
   TRY(const auto format, load_chat_format(files));
   const auto prompt = format->render(variables, {.add_generation_prompt = !options.no_generation_prompt});
   if (!prompt.ok()) return Error(prompt.error()).context(options.messages);
