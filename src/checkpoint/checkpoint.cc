@@ -12,17 +12,13 @@ namespace fettle {
 namespace {
 
 constexpr const char* kTextFiles[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
-                                      "chat_template.jinja"};
+                                      "chat_template.jinja", "chat_format"};
 constexpr uint64_t kLargestTextFile = uint64_t{256} << 20;
 
-Result<std::map<std::string, std::string>> hugging_face_text_files(const std::string& directory) {
-  std::map<std::string, std::string> files;
-  for (const char* name : kTextFiles) {
-    const std::string path = join_path(directory, name);
-    if (!path_exists(path)) continue;
-    TRY(files[name], read_file(path, kLargestTextFile));
-  }
-  return files;
+bool has_chat_template(const std::map<std::string, std::string>& files) {
+  const auto config = files.find("tokenizer_config.json");
+  return files.contains("chat_template.jinja") || files.contains("chat_format") ||
+         (config != files.end() && config->second.find("\"chat_template\"") != std::string::npos);
 }
 
 // Which of the matrices of a tensor is meant, as rows x cols at an offset.
@@ -45,6 +41,16 @@ std::optional<Placement> matrices_of(const Shape& shape) {
 }
 
 }  // namespace
+
+Result<std::map<std::string, std::string>> text_files_of_directory(const std::string& directory) {
+  std::map<std::string, std::string> files;
+  for (const char* name : kTextFiles) {
+    const std::string path = join_path(directory, name);
+    if (!path_exists(path)) continue;
+    TRY(files[name], read_file(path, kLargestTextFile));
+  }
+  return files;
+}
 
 std::string StoredTensor::storage_name() const {
   if (dtype) return std::string(dtype_name(*dtype));
@@ -103,7 +109,13 @@ Result<MatrixView> Checkpoint::matrix(std::string_view name, int64_t stack_index
 }
 
 Result<std::map<std::string, std::string>> Checkpoint::text_files() const {
-  return format_ == SourceFormat::kGguf ? gguf_text_files(files_.front()) : hugging_face_text_files(path_);
+  const bool gguf = format_ == SourceFormat::kGguf;
+  TRY(auto files, gguf ? gguf_text_files(files_.front()) : text_files_of_directory(path_));
+  if (files.empty() || has_chat_template(files)) return files;
+  // Without a template, what the model is decides how one talks to it.
+  const auto type = config_.find(gguf ? "general.architecture" : "model_type");
+  if (type != config_.end() && type->is_string()) files["model_type"] = type->get<std::string>();
+  return files;
 }
 
 }  // namespace fettle

@@ -55,8 +55,8 @@ class Checkpoint {
   Result<MatrixView> matrix(std::string_view name, int64_t stack_index = 0) const;
 
   // name -> contents, as fettle's text folder and artifacts keep them: tokenizer.json, tokenizer_config.json,
-  // generation_config.json, chat_template.jinja; only those that exist. For GGUF they are written from the
-  // metadata.
+  // generation_config.json, chat_template.jinja, chat_format; only those that exist, and model_type if the
+  // model has no chat template. For GGUF they are written from the metadata.
   Result<std::map<std::string, std::string>> text_files() const;
 
   // The files that hold weights and configuration, for digests.
@@ -75,5 +75,8 @@ class Checkpoint {
   std::vector<std::string> files_;
   std::vector<std::string> warnings_;
 };
+
+// The text files alone: they are of use without a model beside them.
+Result<std::map<std::string, std::string>> text_files_of_directory(const std::string& directory);
 
 }  // namespace fettle

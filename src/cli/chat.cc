@@ -6,7 +6,7 @@
 #include "cli/reply_options.h"
 #include "cli/terminal.h"
 #include "cli/verb.h"
-#include "text/text.h"
+#include "text/formats/format.h"
 
 namespace fettle {
 
@@ -27,8 +27,8 @@ constexpr const char* kHelp =
 class ChatSession {
  public:
   ChatSession(const ChatArguments& args, OpenedModel model, std::shared_ptr<const Tokenizer> tokenizer,
-              std::shared_ptr<const ChatTemplate> chat)
-      : args_(args), model_(std::move(model)), tokenizer_(std::move(tokenizer)), chat_(std::move(chat)) {
+              std::shared_ptr<const ChatFormat> format)
+      : args_(args), model_(std::move(model)), tokenizer_(std::move(tokenizer)), format_(std::move(format)) {
     clear();
   }
 
@@ -78,13 +78,13 @@ class ChatSession {
   // A message that got no answer leaves the conversation as it was.
   Status turn(const std::string& message) {
     messages_.push_back({{"role", "user"}, {"content", message}});
-    std::string content;
-    auto reply = answer(&content);
+    ParsedReply parsed;
+    auto reply = answer(&parsed);
     const bool stopped = person_ && CatchInterrupts::take();
-    if (!reply.ok() || (stopped && content.empty())) {
+    if (!reply.ok() || (stopped && parsed.content.empty())) {
       messages_.erase(messages_.size() - 1);
     } else {
-      messages_.push_back({{"role", "assistant"}, {"content", content}});
+      messages_.push_back(parsed.message());
     }
     if (!reply.ok()) return std::move(reply).error();
     if (stopped) {
@@ -96,23 +96,26 @@ class ChatSession {
   }
 
   // What the cache holds of the conversation is kept as far as the newly rendered prompt agrees with it.
-  Result<Reply> answer(std::string* content) {
-    TRY(const std::string prompt, chat_->render({{"messages", messages_}}, true));
+  Result<Reply> answer(ParsedReply* parsed) {
+    TRY(const std::string prompt, format_->render({{"messages", messages_}}, {}));
     TRY(const std::vector<int32_t> ids, tokenizer_->encode(prompt, false));
     size_t same = 0;
     while (same < fed_.size() && same + 1 < ids.size() && fed_[same] == ids[same]) ++same;
     model_.executor->cache().truncate(sequence_, static_cast<int64_t>(same));
-    StreamDecoder decoder(tokenizer_, true);
-    ReasoningSplitter splitter(prompt);
-    const auto show = [&](const ReasoningSplitter::Piece& piece) {
-      if (!args_.hide_reasoning && !piece.reasoning.empty()) print_text(dim(shown(piece.reasoning)));
-      print_text(shown(piece.content));
-      *content += piece.content;
+    StreamDecoder decoder(tokenizer_, true, format_->markup());
+    const auto parser = format_->parser({.prompt = prompt, .calls = false});
+    const auto show = [&](const std::vector<ReplyEvent>& events) {
+      for (const ReplyEvent& event : events) {
+        const bool reasoning = event.kind == ReplyEvent::Kind::kReasoning;
+        if (reasoning && args_.hide_reasoning) continue;
+        print_text(reasoning ? dim(shown(event.text)) : shown(event.text));
+      }
+      parsed->add(events);
     };
     const std::span<const int32_t> rest(ids.data() + same, ids.size() - same);
     auto reply =
         generate(*model_.executor, sequence_, rest, args_.reply.generate(*tokenizer_), [&](int32_t id) {
-          show(splitter.push(decoder.push(id)));
+          show(parser->feed(decoder.push(id)));
           return !person_ || !CatchInterrupts::pending();
         });
     fed_ = ids;
@@ -120,8 +123,8 @@ class ChatSession {
     fed_.resize(std::min(fed_.size(), static_cast<size_t>(sequence_.length)));
     model_.executor->cache().truncate(sequence_, static_cast<int64_t>(fed_.size()));
     if (!reply.ok()) return reply;
-    show(splitter.push(decoder.flush()));
-    show(splitter.flush());
+    show(parser->feed(decoder.flush()));
+    show(parser->finish());
     print_text("\n");
     return reply;
   }
@@ -138,7 +141,7 @@ class ChatSession {
   const ChatArguments& args_;
   OpenedModel model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const ChatTemplate> chat_;
+  std::shared_ptr<const ChatFormat> format_;
   bool person_ = isatty(0) != 0;
   Json messages_;
   Sequence sequence_;
@@ -152,8 +155,8 @@ Status run_chat(const ChatArguments& args, const GlobalOptions& global) {
   TRY(OpenedModel model,
       open_model(args.model, {.threads = global.threads, .isa = isa, .cache_tokens = args.reply.context}));
   TRY(auto tokenizer, Tokenizer::load(model.text_files));
-  TRY(auto chat, ChatTemplate::load(model.text_files));
-  return ChatSession(args, std::move(model), std::move(tokenizer), std::move(chat)).run();
+  TRY(auto format, load_chat_format(model.text_files));
+  return ChatSession(args, std::move(model), std::move(tokenizer), std::move(format)).run();
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include "fit/open_model.h"
 #include "graph/text.h"
 #include "runtime/kv_cache.h"
-#include "text/text.h"
+#include "text/formats/format.h"
 
 namespace fettle {
 
@@ -73,6 +73,7 @@ void inspect_text(const Checkpoint& checkpoint, Json* json) {
   if ((*tokenizer)->bos()) text["bos"] = *(*tokenizer)->bos();
   text["end_tokens"] = (*tokenizer)->end_tokens();
   text["chat_template"] = ChatTemplate::load(*files).ok();
+  if (const auto format = load_chat_format(*files); format.ok()) text["chat_format"] = (*format)->id();
   if ((*tokenizer)->vocab_size() > (*json)["vocab"].get<int64_t>())
     (*json)["warnings"].push_back("the tokenizer knows more tokens than the model has embeddings");
 }
@@ -93,9 +94,10 @@ std::string human(const Json& j) {
       out += fmt::format("    {:<8} {:>5} tensors {:>10}\n", name, count["tensors"].get<int64_t>(),
                          format_bytes(count["bytes"].get<uint64_t>()));
   if (j.contains("tokenizer"))
-    out += fmt::format(
-        "  tokenizer of {} tokens, {}\n", j["tokenizer"]["vocab"].get<int64_t>(),
-        j["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
+    out += fmt::format("  tokenizer of {} tokens, {}\n", j["tokenizer"]["vocab"].get<int64_t>(),
+                       j["tokenizer"].contains("chat_format")
+                           ? "chat format " + j["tokenizer"]["chat_format"].get<std::string>()
+                           : "no chat template");
   for (const Json& warning : j["warnings"]) out += "  note: " + warning.get<std::string>() + "\n";
   return out;
 }

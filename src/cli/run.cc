@@ -1,7 +1,7 @@
 #include "base/file.h"
 #include "cli/reply_options.h"
 #include "cli/verb.h"
-#include "text/text.h"
+#include "text/formats/format.h"
 
 namespace fettle {
 
@@ -14,13 +14,21 @@ struct RunOptions {
 };
 
 // The prompt's tokens: rendered as one user turn, or as it is.
-Result<std::string> render(const RunOptions& options, const std::string& prompt, const TextFiles& files) {
-  if (options.raw) return prompt;
-  TRY(const auto chat, ChatTemplate::load(files));
+Result<std::string> render(const RunOptions& options, const std::string& prompt, const ChatFormat* format) {
+  if (!format) return prompt;
   Json messages = Json::array();
   if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
   messages.push_back({{"role", "user"}, {"content", prompt}});
-  return chat->render({{"messages", messages}}, true);
+  return format->render({{"messages", messages}}, {});
+}
+
+// The reply as an API would give it: reasoning, content and calls apart.
+Json message_of(const ChatFormat& format, const std::string& prompt,
+                const std::shared_ptr<const Tokenizer>& tokenizer, const std::vector<int32_t>& tokens) {
+  StreamDecoder decoder(tokenizer, true, format.markup());
+  std::string text;
+  for (const int32_t id : tokens) text += decoder.push(id);
+  return parse_reply(format, {.prompt = prompt, .calls = false}, text + decoder.flush()).message();
 }
 
 Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
@@ -34,7 +42,11 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
                                                     .isa = isa,
                                                     .cache_tokens = options.reply.context}));
   TRY(const auto tokenizer, Tokenizer::load(model.text_files));
-  TRY(const std::string rendered, render(options, prompt, model.text_files));
+  std::shared_ptr<const ChatFormat> format;
+  if (!options.raw) {
+    TRY(format, load_chat_format(model.text_files));
+  }
+  TRY(const std::string rendered, render(options, prompt, format.get()));
   TRY(const std::vector<int32_t> ids, tokenizer->encode(rendered, false));
   StreamDecoder decoder(tokenizer, true);
   std::string text;
@@ -53,13 +65,15 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
     print_text("\n");
     return {};
   }
-  print_json({{"text", text},
-              {"tokens", reply.tokens},
-              {"prompt_tokens", ids.size()},
-              {"finish_reason", reply.ended ? "stop" : "length"},
-              {"load_s", model.load_s},
-              {"prefill_s", reply.prefill_s},
-              {"decode_s", reply.decode_s}});
+  Json json = {{"text", text},
+               {"tokens", reply.tokens},
+               {"prompt_tokens", ids.size()},
+               {"finish_reason", reply.ended ? "stop" : "length"},
+               {"load_s", model.load_s},
+               {"prefill_s", reply.prefill_s},
+               {"decode_s", reply.decode_s}};
+  if (format) json["message"] = message_of(*format, rendered, tokenizer, reply.tokens);
+  print_json(json);
   return {};
 }
 

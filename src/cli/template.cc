@@ -1,6 +1,6 @@
+#include "cli/model_text.h"
 #include "cli/verb.h"
-#include "fit/open_model.h"
-#include "text/text.h"
+#include "text/formats/format.h"
 
 namespace fettle {
 
@@ -13,16 +13,17 @@ struct TemplateOptions {
 
 Status run_template(const TemplateOptions& options, const GlobalOptions& global) {
   TRY(Json variables, read_json_file(options.messages));
-  if (variables.is_array()) variables = Json{{"messages", variables}};
+  if (variables.is_array()) variables = Json{{"messages", std::move(variables)}};
   if (!variables.is_object() || !variables.contains("messages"))
     return bad_input("{}: expected a list of messages or an object with 'messages'", options.messages);
-  TRY(const TextFiles files, open_text_files(options.model));
-  TRY(const auto chat, ChatTemplate::load(files));
-  TRY(const std::string prompt, chat->render(variables, !options.no_generation_prompt));
+  TRY(const TextFiles files, model_text_files(options.model));
+  TRY(const auto format, load_chat_format(files));
+  const auto prompt = format->render(variables, {.add_generation_prompt = !options.no_generation_prompt});
+  if (!prompt.ok()) return Error(prompt.error()).context(options.messages);
   if (global.json)
-    print_json({{"prompt", prompt}});
+    print_json({{"prompt", *prompt}, {"chat_format", format->id()}});
   else
-    print_text(prompt);
+    print_text(*prompt);
   return {};
 }
 

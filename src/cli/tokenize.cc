@@ -1,6 +1,6 @@
 #include "base/file.h"
+#include "cli/model_text.h"
 #include "cli/verb.h"
-#include "fit/open_model.h"
 #include "text/text.h"
 
 namespace fettle {
@@ -17,7 +17,7 @@ Status run_tokenize(const TokenizeOptions& options, const GlobalOptions& global)
   if (!options.file.empty()) {
     TRY(text, read_file(options.file));
   }
-  TRY(const TextFiles files, open_text_files(options.model));
+  TRY(const TextFiles files, model_text_files(options.model));
   TRY(const auto tokenizer, Tokenizer::load(files));
   TRY(const std::vector<int32_t> ids, tokenizer->encode(text, options.special));
   if (global.json) {

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "text/text.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
@@ -7,6 +9,7 @@ namespace fettle {
 struct StreamDecoder::Impl {
   std::shared_ptr<const Tokenizer> tokenizer;
   bool skip_special;
+  std::vector<int32_t> kept;  // special tokens that are not skipped
 
   // Byte-level tokenizers: a token is its bytes.
   std::string bytes;  // the start of a character
@@ -21,7 +24,8 @@ struct StreamDecoder::Impl {
 };
 
 std::string StreamDecoder::Impl::push_bytes(int32_t id) {
-  if (skip_special && tokenizer->is_special(id)) return {};
+  if (skip_special && tokenizer->is_special(id) && std::find(kept.begin(), kept.end(), id) == kept.end())
+    return {};
   fettle_text_bytes token{}, error{};
   const int32_t status =
       fettle_tokenizer_token_bytes(tokenizer->impl_->handle.get(), static_cast<uint32_t>(id), &token, &error);
@@ -50,8 +54,13 @@ std::string StreamDecoder::Impl::push_window(int32_t id, bool last) {
   return piece;
 }
 
-StreamDecoder::StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special)
-    : impl_(std::make_unique<Impl>(Impl{std::move(tokenizer), skip_special, {}, {}, {}})) {}
+StreamDecoder::StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special,
+                             const std::vector<std::string>& kept)
+    : impl_(std::make_unique<Impl>(Impl{std::move(tokenizer), skip_special, {}, {}, {}, {}})) {
+  for (const std::string& token : kept) {
+    if (const auto id = impl_->tokenizer->token_id(token)) impl_->kept.push_back(*id);
+  }
+}
 StreamDecoder::~StreamDecoder() = default;
 StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 

@@ -1,7 +1,7 @@
-// Text in and out of a model: tokenizer, streaming detokeniser, chat template and the split of reasoning from
-// answer. Made from the text files of a checkpoint or artifact (name -> contents: tokenizer.json,
-// tokenizer_config.json, generation_config.json, chat_template.jinja). The Rust library behind it
-// (native/text) is included by this folder only.
+// Text in and out of a model: tokenizer, streaming detokeniser and chat template (formats/ renders and reads
+// conversations with it). Made from the text files of a checkpoint or artifact (name -> contents:
+// tokenizer.json, tokenizer_config.json, generation_config.json, chat_template.jinja, chat_format,
+// model_type). The Rust library behind it (native/text) is included by this folder only.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,10 @@ class Tokenizer {
 // or when the next character starts).
 class StreamDecoder {
  public:
-  StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special);
+  // kept: special tokens that are written even so, because a reader needs them. Only tokenizers whose tokens
+  // are bytes can keep some.
+  StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special,
+                const std::vector<std::string>& kept = {});
   ~StreamDecoder();
   StreamDecoder(StreamDecoder&&) noexcept;
   std::string push(int32_t id);
@@ -74,27 +77,6 @@ class ChatTemplate {
   struct Impl;
   explicit ChatTemplate(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
-};
-
-// Splits a stream of answer text at <think> ... </think>. The opening tag may be part of the prompt (R1 does
-// that): then the stream starts inside the reasoning. Any split of the stream gives the same result; text
-// that may be the start of a tag is held back until it is decided. One newline run right after </think> and
-// right after <think> is dropped from neither part.
-class ReasoningSplitter {
- public:
-  // prompt: the rendered prompt; decides whether the answer starts inside an open <think>.
-  explicit ReasoningSplitter(std::string_view prompt);
-  struct Piece {
-    std::string reasoning, content;
-  };
-  Piece push(std::string_view text);
-  Piece flush();
-  bool inside() const { return inside_; }
-
- private:
-  std::string held_;
-  bool inside_ = false;
-  bool seen_content_ = false;
 };
 
 }  // namespace fettle

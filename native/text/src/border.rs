@@ -108,21 +108,6 @@ pub fn guard(error: *mut Bytes, body: impl FnOnce() -> Outcome) -> i32 {
     failure.status
 }
 
-/// Runs `body` on a thread with a stack that no template of the permitted size and steps can exhaust: the
-/// template engine recurses over what it reads, and overflowing a stack ends the process.
-pub fn on_large_stack<T: Send>(body: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
-    const STACK_BYTES: usize = 1 << 30; // reserved, not used
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, body).map_err(
-            |error| Failure {
-                status: RESOURCE,
-                message: format!("cannot start a thread for the chat template: {error}"),
-            },
-        )?;
-        thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
-    })
-}
-
 fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()

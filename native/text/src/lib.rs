@@ -2,6 +2,7 @@
 //! grammars. Each module exports the C functions of one kind; `border` holds what they share.
 
 mod border;
+mod budget;
 mod generation_tags;
 mod grammar;
 mod python;

@@ -1,10 +1,14 @@
 //! Chat templates as the transformers library renders them: jinja2 with trim_blocks, lstrip_blocks and loop
 //! controls, no escaping, Python's methods, and the globals raise_exception and strftime_now.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 
-use crate::border::{guard, on_large_stack, text, Bytes, Failure, Owned};
+use crate::border::{guard, text, Bytes, Failure, Owned, RESOURCE};
+use crate::budget::within_budget;
 use crate::generation_tags;
 use crate::python;
 use crate::python_methods;
@@ -64,7 +68,16 @@ impl Template {
     }
 }
 
+/// What C holds. A template that went over its budget once would do it again.
+pub struct Handle {
+    template: Arc<Template>,
+    refused: AtomicBool,
+}
+
 fn describe(error: &Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("chat template: it ran out of fuel: it takes more than {FUEL} steps");
+    }
     let line = error.line().map_or(String::new(), |line| format!(" line {line}"));
     let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));
     let source = std::error::Error::source(error).map_or(String::new(), |source| format!(" ({source})"));
@@ -148,12 +161,13 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 pub unsafe extern "C" fn fettle_template_new(
     source: *const u8,
     size: usize,
-    out: *mut *mut Template,
+    out: *mut *mut Handle,
     error: *mut Bytes,
 ) -> i32 {
     guard(error, || {
-        let source = text(source, size, "the chat template")?;
-        out.write(Box::into_raw(Box::new(on_large_stack(|| Template::new(source))?)));
+        let source = text(source, size, "the chat template")?.to_owned();
+        let template = Arc::new(within_budget(move || Template::new(&source))?);
+        out.write(Box::into_raw(Box::new(Handle { template, refused: AtomicBool::new(false) })));
         Ok(())
     })
 }
@@ -161,7 +175,7 @@ pub unsafe extern "C" fn fettle_template_new(
 /// # Safety
 /// See the header.
 #[no_mangle]
-pub unsafe extern "C" fn fettle_template_free(template: *mut Template) {
+pub unsafe extern "C" fn fettle_template_free(template: *mut Handle) {
     if !template.is_null() {
         guard(std::ptr::null_mut(), || {
             drop(Box::from_raw(template));
@@ -174,15 +188,27 @@ pub unsafe extern "C" fn fettle_template_free(template: *mut Template) {
 /// See the header.
 #[no_mangle]
 pub unsafe extern "C" fn fettle_template_render(
-    template: *const Template,
+    template: *const Handle,
     variables: *const u8,
     size: usize,
     out: *mut Bytes,
     error: *mut Bytes,
 ) -> i32 {
     guard(error, || {
-        let (template, variables) = (&*template, text(variables, size, "the template's variables")?);
-        let rendered = on_large_stack(|| template.render(variables))?;
+        let handle = &*template;
+        let (template, variables) =
+            (handle.template.clone(), text(variables, size, "the template's variables")?.to_owned());
+        if handle.refused.load(Ordering::Relaxed) {
+            return Err(Failure {
+                status: RESOURCE,
+                message: "chat template: an earlier rendering took too much memory or time; it is refused".into(),
+            });
+        }
+        let rendered = within_budget(move || template.render(&variables));
+        if matches!(&rendered, Err(failure) if failure.status == RESOURCE) {
+            handle.refused.store(true, Ordering::Relaxed);
+        }
+        let rendered = rendered?;
         out.write(Owned::give(rendered.into_bytes()));
         Ok(())
     })

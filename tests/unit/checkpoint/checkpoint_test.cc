@@ -215,6 +215,22 @@ TEST(CheckpointTest, TextFilesOfADirectory) {
                                                         {"tokenizer.json", "{}"}}));
 }
 
+// What a model without a template is talked to with follows from what it is.
+TEST(CheckpointTest, TextFilesWithoutATemplateNameTheModelType) {
+  TemporaryDirectory directory;
+  directory.write("config.json", R"({"model_type": "newest"})");
+  directory.write("tokenizer.json", "{}");
+  directory.write("tokenizer_config.json", "{}");
+  EXPECT_EQ(open(directory.path()).text_files().value().at("model_type"), "newest");
+  directory.write("tokenizer_config.json", R"({"chat_template": "{{ x }}"})");
+  EXPECT_FALSE(open(directory.path()).text_files().value().contains("model_type"));
+  directory.write("tokenizer_config.json", "{}");
+  directory.write("chat_format", "v4\n");
+  const auto files = open(directory.path()).text_files().value();
+  EXPECT_FALSE(files.contains("model_type"));
+  EXPECT_EQ(files.at("chat_format"), "v4\n");
+}
+
 TEST(CheckpointTest, TextFilesOfAGguf) {
   TemporaryDirectory directory;
   GgufBuilder b;

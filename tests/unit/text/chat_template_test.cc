@@ -208,6 +208,29 @@ TEST(ChatTemplate, HostileTemplatesEnd) {
                   .ok());
 }
 
+// One step may double a text, so steps do not bound memory.
+TEST(ChatTemplate, TemplatesThatTakeAllMemoryAreRefused) {
+  const std::string doubling = "{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+  const std::vector<std::string> sources = {"{% set ns = namespace(x='ab') %}" + doubling,
+                                            "{% for i in range(90000) %}{{ 'x' * 9000 }}{% endfor %}",
+                                            "{{ 'x' * 99999999999 }}",
+                                            "{{ '%99999999999d' | format(1) }}{{ 'x' | indent(9) }}"};
+  for (const std::string& source : sources) {
+    const auto chat_template = ChatTemplate::load({{"chat_template.jinja", source}});
+    ASSERT_TRUE(chat_template.ok()) << source;
+    for (int time = 0; time < 2; ++time) {
+      const auto text = (*chat_template)->render({{"messages", Json::array()}}, true);
+      ASSERT_FALSE(text.ok()) << source << "\n" << text->size();
+      EXPECT_NE(text.error().code(), Code::kInternal) << source << "\n" << text.error().message();
+    }
+  }
+  const auto refused = render("{% set ns = namespace(x='ab') %}" + doubling);
+  EXPECT_EQ(refused.error().code(), Code::kResource);
+  EXPECT_NE(refused.error().message().find("more than 512 MiB of memory"), std::string::npos)
+      << refused.error().message();
+  EXPECT_TRUE(render("still works").ok());
+}
+
 TEST(ChatTemplate, DeepMessagesAreRefused) {
   Json deep = Json::array();
   for (int i = 0; i < 2000; ++i) deep = Json::array({std::move(deep)});
