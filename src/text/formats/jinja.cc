@@ -11,29 +11,33 @@ namespace {
 constexpr std::string_view kId = "jinja";
 constexpr const char* kProbe = "probe-7f3a";
 
-std::string render_probe(const ChatTemplate& chat_template, const Json& messages) {
-  const auto text = chat_template.render({{"messages", messages}}, false);
-  return text.ok() ? text.value() : std::string();
+// A template may refuse a probe; one that takes more than its budget is useless altogether.
+Result<std::string> render_probe(const ChatTemplate& chat_template, const Json& messages) {
+  auto text = chat_template.render({{"messages", messages}}, false);
+  if (text.ok() || text.error().code() == Code::kResource) return text;
+  return std::string();
 }
 
 // A template that is given the text of arguments and writes it as a JSON string wants an object.
-bool wants_object_arguments(const ChatTemplate& chat_template) {
-  const auto rendered = [&](const Json& arguments) {
+Result<bool> wants_object_arguments(const ChatTemplate& chat_template) {
+  const std::string key = "\"" + std::string(kProbe) + "\"";
+  const auto shows = [&](const Json& arguments) -> Result<bool> {
     const Json call = {
         {"id", "call00000"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", arguments}}}};
-    return render_probe(chat_template,
-                        {{{"role", "user"}, {"content", "q"}},
-                         {{"role", "assistant"}, {"content", nullptr}, {"tool_calls", Json::array({call})}}});
+    const Json answer = {{"role", "assistant"}, {"content", nullptr}, {"tool_calls", Json::array({call})}};
+    TRY(const std::string text,
+        render_probe(chat_template, Json::array({{{"role", "user"}, {"content", "q"}}, answer})));
+    return text.find(key) != std::string::npos;
   };
-  const std::string key = "\"" + std::string(kProbe) + "\"";
-  const bool text_works = rendered("{" + key + ": 1}").find(key) != std::string::npos;
-  return !text_works && rendered(Json{{kProbe, 1}}).find(key) != std::string::npos;
+  TRY(const bool shows_text, shows("{" + key + ": 1}"));
+  if (shows_text) return false;
+  return shows(Json{{kProbe, 1}});
 }
 
-bool takes_parts(const ChatTemplate& chat_template) {
+Result<bool> takes_parts(const ChatTemplate& chat_template) {
   const Json part = {{"type", "text"}, {"text", kProbe}};
-  const std::string text =
-      render_probe(chat_template, {{{"role", "user"}, {"content", Json::array({part})}}});
+  const Json message = {{"role", "user"}, {"content", Json::array({part})}};
+  TRY(const std::string text, render_probe(chat_template, Json::array({message})));
   return text.find(kProbe) != std::string::npos && text.find("'text'") == std::string::npos &&
          text.find("\"text\"") == std::string::npos;
 }
@@ -41,13 +45,15 @@ bool takes_parts(const ChatTemplate& chat_template) {
 Result<std::shared_ptr<const ChatFormat>> load(const TextFiles& files) {
   TRY(const TextConfig config, read_text_config(files));
   TRY(auto chat_template, ChatTemplate::load(files));
+  TRY(const bool object_arguments, wants_object_arguments(*chat_template));
+  TRY(const bool parts, takes_parts(*chat_template));
   const std::string& source = *config.chat_template;
   const auto has = [&](std::string_view text) { return source.find(text) != std::string::npos; };
   JinjaTraits traits{.id = kId,
                      .rules = {},
                      .developer_role = has("developer"),
-                     .join_parts = !takes_parts(*chat_template),
-                     .object_arguments = wants_object_arguments(*chat_template),
+                     .join_parts = !parts,
+                     .object_arguments = object_arguments,
                      .calls = nullptr,
                      .markup = {"<think>", "</think>"}};
   const auto recognise = [&](JsonCallStyle style) {
