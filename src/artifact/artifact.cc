@@ -12,8 +12,6 @@ namespace fettle {
 
 namespace {
 
-constexpr int64_t kManifestVersion = 1;
-
 // Names in a manifest stay inside the artifact.
 bool is_safe_name(const std::string& name) {
   return !name.empty() && name[0] != '/' && name.find("..") == std::string::npos &&

@@ -18,6 +18,8 @@
 
 namespace fettle {
 
+constexpr int64_t kManifestVersion = 2;
+
 // One weight's place: `bytes` at `offset` of the file, packed in `layout`, members one after the other.
 struct WeightEntry {
   std::string name, scheme, layout, file, sha256;

@@ -12,7 +12,6 @@ namespace {
 
 constexpr uint64_t kAlignment = 4096;
 constexpr uint64_t kLargestFile = uint64_t{4} << 30;  // a new weights file begins after this
-constexpr int kManifestVersion = 1;
 
 std::string weights_file(int number) { return fmt::format("weights-{:05}.bin", number); }
 

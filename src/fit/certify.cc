@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "quality/builtin_text.h"
 #include "quality/text_checks.h"
+#include "text/formats/self_test.h"
 #include "weights/evaluate.h"
 
 namespace fettle {
@@ -98,7 +99,7 @@ Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, co
 Status certify_tasks(Pair& pair, const CertifyOptions& options, Certificate* certificate) {
   if (options.tasks_file.empty()) return {};
   TRY(const auto items, read_tasks(options.tasks_file));
-  TRY(const auto chat, ChatTemplate::load(pair.adapted.text_files));
+  TRY(const auto chat, load_chat_format(pair.adapted.text_files));
   TRY(const TaskMarks by_source, answer_tasks(*pair.source.executor, *pair.tokenizer, *chat, items,
                                               options.max_task_tokens, "source answers"));
   TRY(const TaskMarks by_adapted, answer_tasks(*pair.adapted.executor, *pair.tokenizer, *chat, items,
@@ -109,24 +110,13 @@ Status certify_tasks(Pair& pair, const CertifyOptions& options, Certificate* cer
   return {};
 }
 
-// The model's own template renders a short conversation, and the rendered text survives tokenising.
-std::optional<Check> check_template(const OpenedModel& model, const Tokenizer& tokenizer) {
-  const auto chat = ChatTemplate::load(model.text_files);
-  if (!chat.ok()) return std::nullopt;
-  const Json messages = {{{"role", "user"}, {"content", "Name a colour."}},
-                         {{"role", "assistant"}, {"content", "Blue."}},
-                         {{"role", "user"}, {"content", "Another, bitte: ü, 颜色?"}}};
-  const auto prompt = (*chat)->render({{"messages", messages}}, true);
-  if (!prompt.ok()) return Check{false, prompt.error().message()};
-  const auto ids = tokenizer.encode(*prompt, false);
-  if (!ids.ok()) return Check{false, ids.error().message()};
-  const auto back = tokenizer.decode(*ids, false);
-  if (!back.ok()) return Check{false, back.error().message()};
-  if (*back != *prompt) return Check{false, "the rendered prompt changes when tokenised and decoded"};
-  return Check{
-      true,
-      fmt::format("a conversation of {} tokens renders and decodes without change; tool calls not tried",
-                  ids->size())};
+// The model's own format renders and reads back a chat, reasoning and a tool call.
+std::optional<Check> check_format(const OpenedModel& model, const Tokenizer& tokenizer) {
+  const auto format = load_chat_format(model.text_files);
+  if (!format.ok()) return std::nullopt;
+  const auto tried = test_chat_format(**format, tokenizer);
+  if (!tried.ok()) return Check{false, tried.error().message()};
+  return Check{tried->passed, fmt::format("{}: {}", (*format)->id(), tried->detail)};
 }
 
 void describe_artifact(const Artifact& artifact, Certificate* certificate) {
@@ -265,7 +255,7 @@ Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions&
   certificate.router_overlap = comparison.router_overlap;
   TRY_STATUS(certify_generated(pair, windows, options, &certificate));
   TRY_STATUS(certify_tasks(pair, options, &certificate));
-  certificate.template_round_trip = check_template(pair.adapted, *pair.tokenizer);
+  certificate.template_round_trip = check_format(pair.adapted, *pair.tokenizer);
   TRY_STATUS(measure_alone(pair, subject, &certificate));
   apply_budget(&certificate);
   return certificate;

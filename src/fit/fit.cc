@@ -12,6 +12,7 @@
 #include "quality/builtin_text.h"
 #include "quality/report.h"
 #include "tensor/safetensors_write.h"
+#include "text/formats/format.h"
 #include "weights/evaluate.h"
 
 namespace fettle {
@@ -30,6 +31,7 @@ class FitJob {
 
   Result<FitResult> run() {
     TRY(text_files_, checkpoint_.text_files());
+    TRY_STATUS(settle_chat_format(&text_files_));
     TRY(digest_, source_digest(checkpoint_));
     for (const std::string& unused : built_.unused_tensors) note("unused tensor " + unused);
     TRY_STATUS(decide());

@@ -258,7 +258,7 @@ Result<std::vector<TaskItem>> read_tasks(const std::string& path) {
   return items;
 }
 
-Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat,
+Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatFormat& chat,
                                std::span<const TaskItem> items, int64_t max_tokens,
                                const std::string& label) {
   constexpr size_t kBatch = 16;
@@ -270,7 +270,7 @@ Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, c
     std::vector<TokenWindow> prompts;
     for (const TaskItem& item : batch) {
       TRY(const std::string prompt,
-          chat.render({{"messages", {{{"role", "user"}, {"content", item.prompt}}}}}, true));
+          chat.render({{"messages", {{{"role", "user"}, {"content", item.prompt}}}}}, {}));
       TRY(prompts.emplace_back(), tokenizer.encode(prompt, false));
     }
     TRY(const auto replies, continue_greedily(executor, prompts, max_tokens, ends, ""));

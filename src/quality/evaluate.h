@@ -14,7 +14,7 @@
 #include "quality/certificate.h"
 #include "runtime/executor.h"
 #include "runtime/sweep.h"
-#include "text/text.h"
+#include "text/formats/format.h"
 
 namespace fettle {
 
@@ -65,7 +65,7 @@ Result<std::vector<TaskItem>> read_tasks(const std::string& path);
 struct TaskMarks {
   std::map<std::string, std::pair<int64_t, int64_t>> right_of;  // task -> (right, asked)
 };
-Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatTemplate& chat,
+Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatFormat& chat,
                                std::span<const TaskItem> items, int64_t max_tokens, const std::string& label);
 
 }  // namespace fettle

@@ -160,8 +160,8 @@ weight @head = encode(source("e", bf16, [8, 32]), i4g32z, search)
 %3 : f32[T, 8] = columns(%2) begin=0 size=8 layer=0
 %4 : f32[T, 4] = columns(%2) begin=8 size=4 layer=0
 %5 : f32[T, 4] = columns(%2) begin=12 size=4 layer=0
-%6 : f32[T, 8] = rope(%3) heads=2 rope=rope layer=0
-%7 : f32[T, 4] = rope(%4) heads=1 rope=rope layer=0
+%6 : f32[T, 8] = rope(%3) at=0 heads=2 rope=rope layer=0
+%7 : f32[T, 4] = rope(%4) at=0 heads=1 rope=rope layer=0
 %8 : f32[T, 8] = attention(%6, %7, %5) heads=2 scale=0.5 layer=0
 %9 : f32[T, 32] = linear(%8) w=[@o] layer=0
 %10 : f32[T, 32] = add(%0, %9) layer=0
@@ -183,11 +183,37 @@ weight @up = source("u", bf16, [3, 6, 4])
 weight @down = stack("x{}.d", bf16, [3, 4, 6])
 %0 : f32[T, 4] = embed() w=[@embed]
 %1 : f32[T, 3] = linear(%0) w=[@router] layer=0
-%2 : routes[T, 2] = route(%1) k=2 normalise=1 scale=1.5 layer=0
+%2 : routes[T, 2] = route(%1) groups=1 k=2 kept=1 normalise=1 rank=max scale=1.5 score=softmax layer=0
 %3 : bf16[T, 4] = quantise(%0) as=bf16 layer=0
 %4 : f32[T, 4] = experts(%3, %2) w=[@gate, @up, @down] inner=bf16 layer=0
 %5 : f32[R, 4] = select_rows(%4)
 %6 : f32[R, 8] = linear(%5) w=[@embed]
+"""
+LATENT = """graph "latent" vocab=8 hidden=8 layers=1 context=16
+rope @rope pairs scale=1 inv_freq=[1]
+cache 0 latent kv_heads=1 k_dim=6 v_dim=4 type=f32
+weight @embed = source("e", f32, [8, 8])
+weight @q = source("q", bf16, [10, 8])
+weight @kv = source("a", bf16, [6, 8])
+weight @key = transpose(split_heads(source("b", bf16, [14, 4]), 2, 0, 3))
+weight @value = split_heads(source("b", bf16, [14, 4]), 2, 3, 4)
+weight @router = source("r", f32, [4, 8])
+weight @bias = source("c", f32, [4])
+weight @gate = slice_rows(source("g", bf16, [4, 12, 8]), 0, 6)
+weight @up = slice_rows(source("g", bf16, [4, 12, 8]), 6, 6)
+weight @down = source("d", bf16, [4, 8, 6])
+%0 : f32[T, 8] = embed() w=[@embed]
+%1 : f32[T, 10] = linear(%0) w=[@q] layer=0
+%2 : f32[T, 10] = rope(%1) at=3 heads=2 rope=rope layer=0
+%3 : f32[T, 6] = linear(%0) w=[@kv] layer=0
+%4 : f32[T, 4] = columns(%3) begin=0 size=4 layer=0
+%5 : f32[T, 2] = columns(%3) begin=4 size=2 layer=0
+%6 : f32[T, 8] = latent_attention(%2, %4, %5) w=[@key, @value] heads=2 inner=bf16 scale=0.5 layer=0
+%7 : f32[T, 4] = linear(%6) w=[@router] layer=0
+%8 : routes[T, 2] = route(%7) w=[@bias] groups=2 k=2 kept=1 normalise=1 rank=top2 scale=2.5 score=sigmoid layer=0
+%9 : f32[T, 8] = experts(%6, %8) w=[@gate, @up, @down] inner=f32 layer=0
+%10 : f32[R, 8] = select_rows(%9)
+%11 : f32[R, 8] = linear(%10) w=[@embed]
 """
 
 
@@ -196,6 +222,8 @@ def make_graph_text():
         write("graph_text", golden.stem, golden.read_text())
     write("graph_text", "dense", DENSE)
     write("graph_text", "experts", EXPERTS)
+    write("graph_text", "latent", LATENT)
+    write("graph_text", "huge_split", LATENT.replace("2, 3, 4)", "2, 4611686018427387904, 4)"))
     write("graph_text", "huge_heads", DENSE.replace("heads=2 scale", "heads=4611686018427387906 scale"))
     write("graph_text", "huge_cache", DENSE.replace("k_dim=4", "k_dim=4611686018427387904"))
     write("graph_text", "huge_concat", DENSE.replace("[4, 32]", "[1099511627776, 4194304]"))
@@ -232,7 +260,11 @@ def weights_of(graph):
         elif "scale_" in expr:
             scheme = "f32"
         if sliced := re.search(r"slice_rows\(.*\), \d+, (\d+)\)", expr):
-            shape[0] = int(sliced[1])
+            shape[-2] = int(sliced[1])
+        if split := re.search(r"split_heads\(.*\), (\d+), \d+, (\d+)\)", expr):
+            shape = [int(split[1]), int(split[2]), shape[-1]]
+        if "transpose" in expr:
+            shape[-2:] = shape[:-3:-1]
         if "concat" in expr:
             shape[0] *= 2
         yield name, scheme, shape
@@ -257,7 +289,7 @@ def artifact(graph, change_manifest=None, change_plan=None):
                       "int8_gops": 1, "bf16_gflops": 1, "f32_gflops": 1, "l2_bytes": 1, "l3_bytes": 1,
                       "memory_bytes": 1}}
     names = ["graph.fir", "plan.json", "tokenizer/tokenizer.json", "weights-00001.bin"]
-    manifest = {"schema_version": 1, "content_digest": "",
+    manifest = {"schema_version": 2, "content_digest": "",
                 "files": [{"name": n, "size": 0, "sha256": ""} for n in names], "weights": entries}
     if change_manifest:
         change_manifest(manifest)
@@ -272,6 +304,7 @@ def artifact(graph, change_manifest=None, change_plan=None):
 def make_artifact():
     write("artifact", "dense", artifact(DENSE))
     write("artifact", "experts", artifact(EXPERTS))
+    write("artifact", "latent", artifact(LATENT))
 
     def wrong(name, change, graph=EXPERTS):
         write("artifact", name, artifact(graph, change_manifest=change))

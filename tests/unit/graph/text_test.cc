@@ -20,11 +20,38 @@ weight @b = source("b", f32, [4])
 %3 : f32[T, 4] = columns(%2) begin=0 size=4 layer=0
 %4 : f32[T, 4] = columns(%2) begin=4 size=4 layer=0
 %5 : f32[T, 4] = columns(%2) begin=8 size=4 layer=0
-%6 : f32[T, 4] = rope(%3) heads=1 rope=rope layer=0
-%7 : f32[T, 4] = rope(%4) heads=1 rope=rope layer=0
+%6 : f32[T, 4] = rope(%3) at=0 heads=1 rope=rope layer=0
+%7 : f32[T, 4] = rope(%4) at=0 heads=1 rope=rope layer=0
 %8 : f32[T, 4] = attention(%6, %7, %5) heads=1 scale=0.5 layer=0
 %9 : f32[T, 4] = add(%0, %8) layer=0
 %10 : f32[R, 4] = select_rows(%9)
+%11 : f32[R, 8] = linear(%10) w=[@embed]
+)";
+
+const char* const kLatent = R"(graph "latent" vocab=8 hidden=8 layers=1 context=16
+rope @rope pairs scale=1 inv_freq=[1]
+cache 0 latent kv_heads=1 k_dim=6 v_dim=4 type=f32
+weight @embed = source("e", f32, [8, 8])
+weight @q = source("q", bf16, [10, 8])
+weight @kv = source("a", bf16, [6, 8])
+weight @key = transpose(split_heads(source("b", bf16, [14, 4]), 2, 0, 3))
+weight @value = split_heads(source("b", bf16, [14, 4]), 2, 3, 4)
+weight @router = source("r", f32, [4, 8])
+weight @bias = source("c", f32, [4])
+weight @gate = slice_rows(source("g", bf16, [4, 12, 8]), 0, 6)
+weight @up = slice_rows(source("g", bf16, [4, 12, 8]), 6, 6)
+weight @down = source("d", bf16, [4, 8, 6])
+%0 : f32[T, 8] = embed() w=[@embed]
+%1 : f32[T, 10] = linear(%0) w=[@q] layer=0
+%2 : f32[T, 10] = rope(%1) at=3 heads=2 rope=rope layer=0
+%3 : f32[T, 6] = linear(%0) w=[@kv] layer=0
+%4 : f32[T, 4] = columns(%3) begin=0 size=4 layer=0
+%5 : f32[T, 2] = columns(%3) begin=4 size=2 layer=0
+%6 : f32[T, 8] = latent_attention(%2, %4, %5) w=[@key, @value] heads=2 inner=bf16 scale=0.5 layer=0
+%7 : f32[T, 4] = linear(%6) w=[@router] layer=0
+%8 : routes[T, 2] = route(%7) w=[@bias] groups=2 k=2 kept=1 normalise=1 rank=top2 scale=2.5 score=sigmoid layer=0
+%9 : f32[T, 8] = experts(%6, %8) w=[@gate, @up, @down] inner=f32 layer=0
+%10 : f32[R, 8] = select_rows(%9)
 %11 : f32[R, 8] = linear(%10) w=[@embed]
 )";
 
@@ -87,6 +114,34 @@ TEST(GraphText, ErrorsNameLineAndReason) {
         << c.to << " -> " << error_of(replaced(kSmall, c.from, c.to));
 }
 
+TEST(GraphText, LatentAttentionAndGroupedRoutes) {
+  const auto graph = parse_graph(kLatent, "test.fir");
+  ASSERT_TRUE(graph.ok()) << graph.error().message();
+  EXPECT_EQ(print_graph(*graph), kLatent);
+  const struct {
+    const char *from, *to, *expected;
+  } cases[] = {
+      {"at=3 heads=2", "at=4 heads=2", "lanes 4..6 of heads of 5 columns"},
+      {"at=3 heads=2", "at=-1 heads=2", "lanes -1..1"},
+      {"cache 0 latent", "cache 0 full", "do not fit the cache"},
+      {"cache 0 latent", "cache 0 other", "expected full or latent"},
+      {"k_dim=6 v_dim=4", "k_dim=6 v_dim=3", "do not fit the cache"},
+      {"2, 0, 3)", "2, 5, 3)", "rows 5..+3 of each of 2 heads"},
+      {"2, 0, 3)", "3, 0, 3)", "of each of 3 heads"},
+      {"w=[@key, @value]", "w=[@value, @key]", "do not fit 2 heads"},
+      {"kept=1", "kept=3", "3 of 2 groups"},
+      {"groups=2 k=2", "groups=3 k=2", "1 of 3 groups of 4 experts"},
+      {"groups=2 k=2", "groups=2 k=3", "k is 3 of 2 experts"},
+      {"score=sigmoid", "score=tanh", "score is 'tanh'"},
+      {"rank=top2", "rank=top3", "rank is 'top3'"},
+      {"\"c\", f32, [4]", "\"c\", f32, [5]", "bias is [5]; there are 4 experts"},
+      {"0, 6)", "9, 6)", "rows 9..+6"},
+  };
+  for (const auto& c : cases)
+    EXPECT_NE(error_of(replaced(kLatent, c.from, c.to)).find(c.expected), std::string::npos)
+        << c.to << " -> " << error_of(replaced(kLatent, c.from, c.to));
+}
+
 TEST(GraphText, UnusedAndRepeatedThingsAreRefused) {
   EXPECT_NE(error_of(std::string(kSmall) + "weight @spare = source(\"s\", f32, [4])\n").find("never used"),
             std::string::npos);
@@ -115,7 +170,7 @@ weight @down = stack("d{}", bf16, [2, 4, 6])
 %0 : f32[T, 4] = embed() w=[@embed]
 %1 : f32[R, 4] = select_rows(%0)
 %2 : f32[R, 3] = linear(%1) w=[@router]
-%3 : routes[R, 1] = route(%2) k=1 normalise=1 scale=1.0
+%3 : routes[R, 1] = route(%2) groups=1 k=1 kept=1 normalise=1 rank=max scale=1.0 score=softmax
 %4 : f32[R, 4] = experts(%1, %3) w=[@up, @up, @down] inner=f32
 %5 : f32[R, 8] = linear(%4) w=[@embed]
 )";
