@@ -66,8 +66,8 @@ void add_fields_of_tensors(const Checkpoint& checkpoint, const std::string& pref
     (*values)["vocab_size"] = embedding->shape[0];
 }
 
-// Latent attention: GGUF gives the widths of whole heads; in its newer layout under names of their own, as the usual
-// ones then describe the cache.
+// Latent attention: GGUF gives the widths of whole heads; in its newer layout under names of their own, as
+// the usual ones then describe the cache.
 Status add_latent_fields(const JsonReader& reader, const std::string& prefix, Json* values) {
   if (!reader.has(prefix + "attention.kv_lora_rank")) return {};
   const auto width = [&](const std::string& name) {
