@@ -233,26 +233,29 @@ class Compiler {
     return place_value(frame_.storage, frame_.storage.plain[id], type, frame_.arena);
   }
 
+  std::byte* work(ValueId id) const {
+    return frame_.arena.data() + frame_.storage.offsets[frame_.storage.work[id]];
+  }
+
   Status compile_latent_attention(const Node& node, ValueId id) {
     const Value &out = frame_.values[id], plain = plain_value(id);
     const Form inner = *parse_form(node.text("inner"));
     TRY(BoundLinear key, bind(node.weights[0], inner));
     TRY(BoundLinear value, bind(node.weights[1], inner));
-    TRY(auto step, make_latent_attention_step(
-                       {.q = in(node, 0),
-                        .c = in(node, 1),
-                        .p = in(node, 2),
-                        .out = plain,
-                        .key = std::move(key),
-                        .value = std::move(value),
-                        .heads = node.integer("heads"),
-                        .max_rows = options_.max_tokens,
-                        .scale = static_cast<float>(node.number("scale")),
-                        .inner_form = inner,
-                        .work = frame_.arena.data() + frame_.storage.offsets[frame_.storage.work[id]],
-                        .cache = &cache_,
-                        .cache_index = cache_index(node),
-                        .isa = options_.isa}));
+    TRY(auto step, make_latent_attention_step({.q = in(node, 0),
+                                               .c = in(node, 1),
+                                               .p = in(node, 2),
+                                               .out = plain,
+                                               .key = std::move(key),
+                                               .value = std::move(value),
+                                               .heads = node.integer("heads"),
+                                               .max_rows = options_.max_tokens,
+                                               .scale = static_cast<float>(node.number("scale")),
+                                               .inner_form = inner,
+                                               .work = work(id),
+                                               .cache = &cache_,
+                                               .cache_index = cache_index(node),
+                                               .isa = options_.isa}));
     emit(std::move(step), id);
     if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);
     return {};
@@ -281,15 +284,12 @@ class Compiler {
     TRY(BoundLinear up, bind(node.weights[1], x.type.form));
     TRY(BoundLinear down, bind(node.weights[2], inner_form));
     const int64_t rows = x.type.rows == Rows::kTokens ? options_.max_tokens : options_.max_logit_rows;
-    const int64_t experts = gate.weight.shape[0], inner = gate.n;
     emit(make_experts_step({.x = x,
                             .routes = in(node, 1),
                             .out = frame_.values[id],
-                            .k = in(node, 1).type.cols,
-                            .experts = experts,
-                            .inner = inner,
+                            .shape = experts_shape(graph_, node),
                             .max_rows = rows,
-                            .inner_form = inner_form,
+                            .work = work(id),
                             .gate = std::move(gate),
                             .up = std::move(up),
                             .down = std::move(down),

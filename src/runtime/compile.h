@@ -29,6 +29,8 @@ struct StoragePlan {
       fused_add;  // by node: this linear adds into its only reader's (an add's) other operand, in place
   uint64_t arena_bytes = 0;
 };
+LatentShape latent_shape(const Graph& graph, const Node& node);
+ExpertsShape experts_shape(const Graph& graph, const Node& node);
 StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows);
 
 struct CompiledStep {

@@ -13,20 +13,11 @@ namespace {
 class ExpertsStep final : public Step {
  public:
   explicit ExpertsStep(ExpertsStepArgs args)
-      : a_(std::move(args)), kernels_(find_elementwise_kernels(a_.isa)) {
-    const int64_t pairs = a_.max_rows * a_.k;
-    const auto floats = [](int64_t n) { return static_cast<size_t>(n); };
-    x_bytes_ = activation_bytes(activation_of(a_.x.type.form), 1, a_.gate.k);
-    h_bytes_ = activation_bytes(activation_of(a_.inner_form), 1, a_.inner);
-    gathered_ = make_buffer(pairs * x_bytes_ + a_.experts * 256);
-    inner_ = make_buffer(pairs * h_bytes_ + a_.experts * 256);
-    gate_.resize(floats(pairs * a_.inner));
-    up_.resize(floats(pairs * a_.inner));
-    down_.resize(floats(pairs * a_.out.type.cols));
-    place_of_route_.resize(floats(pairs));
-    row_of_pair_.resize(floats(pairs));
-    quantise_inner_ = find_quantise_row(activation_of(a_.inner_form), a_.isa);
-  }
+      : a_(std::move(args)),
+        s_(a_.shape),
+        work_(place_experts_work(s_, a_.max_rows, a_.work)),
+        kernels_(find_elementwise_kernels(a_.isa)),
+        quantise_inner_(find_quantise_row(s_.inner_form, a_.isa)) {}
 
   void run(Run& run, int worker) override {
     rows_ = run.rows(a_.x.type);
@@ -49,36 +40,30 @@ class ExpertsStep final : public Step {
     std::byte *x, *h;  // activation buffers of `pairs` rows
   };
 
-  static std::unique_ptr<std::byte[], void (*)(std::byte*)> make_buffer(int64_t bytes) {
-    const size_t size = (static_cast<size_t>(bytes) + 63) / 64 * 64;
-    return {static_cast<std::byte*>(std::aligned_alloc(64, std::max<size_t>(size, 64))),
-            [](std::byte* p) { std::free(p); }};
-  }
-
-  const Route* routes(int64_t r) const { return reinterpret_cast<const Route*>(a_.routes.data) + r * a_.k; }
+  const Route* routes(int64_t r) const { return reinterpret_cast<const Route*>(a_.routes.data) + r * s_.k; }
 
   void group() {
-    std::vector<int64_t> count(static_cast<size_t>(a_.experts), 0);
+    std::vector<int64_t> count(static_cast<size_t>(s_.experts), 0);
     for (int64_t r = 0; r < rows_; ++r)
-      for (int64_t i = 0; i < a_.k; ++i) ++count[static_cast<size_t>(routes(r)[i].expert)];
+      for (int64_t i = 0; i < s_.k; ++i) ++count[static_cast<size_t>(routes(r)[i].expert)];
     groups_.clear();
     std::vector<int64_t> next(count.size(), 0);
-    std::byte *x = gathered_.get(), *h = inner_.get();
+    std::byte *x = work_.gathered, *h = work_.inner;
     int64_t first = 0;
-    for (int64_t e = 0; e < a_.experts; ++e) {
+    for (int64_t e = 0; e < s_.experts; ++e) {
       const int64_t n = count[static_cast<size_t>(e)];
       next[static_cast<size_t>(e)] = first;
       if (n == 0) continue;
       groups_.push_back({e, first, n, x, h});
       first += n;
-      x += activation_bytes(activation_of(a_.x.type.form), n, a_.gate.k);
-      h += activation_bytes(activation_of(a_.inner_form), n, a_.inner);
+      x += activation_bytes(s_.x_form, n, a_.gate.k);
+      h += activation_bytes(s_.inner_form, n, s_.inner);
     }
     for (int64_t r = 0; r < rows_; ++r)
-      for (int64_t i = 0; i < a_.k; ++i) {
+      for (int64_t i = 0; i < s_.k; ++i) {
         const int64_t pair = next[static_cast<size_t>(routes(r)[i].expert)]++;
-        place_of_route_[static_cast<size_t>(r * a_.k + i)] = pair;
-        row_of_pair_[static_cast<size_t>(pair)] = r;
+        work_.place[r * s_.k + i] = pair;
+        work_.row[pair] = r;
       }
   }
 
@@ -86,14 +71,13 @@ class ExpertsStep final : public Step {
     const Slice mine = slice_of(static_cast<int64_t>(groups_.size()), worker, run.workers);
     for (int64_t g = mine.begin; g < mine.end; ++g) {
       const Group& group = groups_[static_cast<size_t>(g)];
-      for (int64_t p = 0; p < group.pairs; ++p)
-        copy_row(row_of_pair_[static_cast<size_t>(group.first_pair + p)], group, p);
+      for (int64_t p = 0; p < group.pairs; ++p) copy_row(work_.row[group.first_pair + p], group, p);
     }
   }
 
   void copy_row(int64_t from, const Group& group, int64_t to) const {
     const int64_t k = a_.gate.k;
-    switch (activation_of(a_.x.type.form)) {
+    switch (s_.x_form) {
       case Activation::kF32:
         std::memcpy(group.x + to * k * 4, a_.x.row(from), static_cast<size_t>(k) * 4);
         return;
@@ -120,7 +104,7 @@ class ExpertsStep final : public Step {
 
   // One piece of work: some tiles of one matrix of one expert.
   void multiply(const Run& run, int worker, bool first) {
-    const int64_t tiles = first ? tile_count(a_.inner) : tile_count(a_.down.n);
+    const int64_t tiles = first ? tile_count(s_.inner) : tile_count(a_.down.n);
     const int64_t matrices = first ? 2 : 1, total = static_cast<int64_t>(groups_.size()) * matrices * tiles;
     const Slice mine = slice_of(total, worker, run.workers);
     for (int64_t at = mine.begin; at < mine.end;) {
@@ -128,15 +112,15 @@ class ExpertsStep final : public Step {
       const Group& group = groups_[static_cast<size_t>(matrix / matrices)];
       const bool up = first && matrix % 2 == 1;
       const BoundLinear& linear = !first ? a_.down : up ? a_.up : a_.gate;
-      float* y = !first ? down_.data() + group.first_pair * a_.down.n
-                        : (up ? up_ : gate_).data() + group.first_pair * a_.inner;
+      float* y = !first ? work_.down + group.first_pair * a_.down.n
+                        : (up ? work_.up : work_.gate) + group.first_pair * s_.inner;
       linear.kernel(group.pairs)({.weight = linear.weight.data + group.expert * linear.weight.member_bytes,
                                   .n = linear.n,
                                   .k = linear.k,
                                   .x = first ? group.x : group.h,
                                   .t = group.pairs,
                                   .y = y,
-                                  .ldy = first ? a_.inner : a_.down.n,
+                                  .ldy = first ? s_.inner : a_.down.n,
                                   .bias = nullptr,
                                   .accumulate = false,
                                   .tile_begin = begin,
@@ -146,13 +130,13 @@ class ExpertsStep final : public Step {
   }
 
   void activate(const Run& run, int worker) {
-    const Slice mine = slice_of(rows_ * a_.k, worker, run.workers);
+    const Slice mine = slice_of(rows_ * s_.k, worker, run.workers);
     for (const Group& group : groups_)
       for (int64_t p = std::max(mine.begin, group.first_pair);
            p < std::min(mine.end, group.first_pair + group.pairs); ++p) {
-        float* gate = gate_.data() + p * a_.inner;
-        kernels_.silu_mul(gate, up_.data() + p * a_.inner, a_.inner, gate);
-        quantise_inner_(gate, a_.inner, group.h, group.pairs, p - group.first_pair);
+        float* gate = work_.gate + p * s_.inner;
+        kernels_.silu_mul(gate, work_.up + p * s_.inner, s_.inner, gate);
+        quantise_inner_(gate, s_.inner, group.h, group.pairs, p - group.first_pair);
       }
   }
 
@@ -160,24 +144,37 @@ class ExpertsStep final : public Step {
     for_rows(run, a_.out.type, worker, [&](int64_t r) {
       float* y = a_.out.row(r);
       std::fill_n(y, a_.out.type.cols, 0.0f);
-      for (int64_t i = 0; i < a_.k; ++i)
-        kernels_.axpy(routes(r)[i].weight,
-                      down_.data() + place_of_route_[static_cast<size_t>(r * a_.k + i)] * a_.down.n,
+      for (int64_t i = 0; i < s_.k; ++i)
+        kernels_.axpy(routes(r)[i].weight, work_.down + work_.place[r * s_.k + i] * a_.down.n,
                       a_.out.type.cols, y);
     });
   }
 
   ExpertsStepArgs a_;
+  const ExpertsShape& s_;
+  ExpertsWork work_;
   const ElementwiseKernels& kernels_;
-  QuantiseRowFn quantise_inner_ = nullptr;
-  int64_t x_bytes_, h_bytes_, rows_ = 0;
-  std::unique_ptr<std::byte[], void (*)(std::byte*)> gathered_{nullptr, nullptr}, inner_{nullptr, nullptr};
-  std::vector<float> gate_, up_, down_;
-  std::vector<int64_t> place_of_route_, row_of_pair_;
+  QuantiseRowFn quantise_inner_;
+  int64_t rows_ = 0;
   std::vector<Group> groups_;
 };
 
 }  // namespace
+
+ExpertsWork place_experts_work(const ExpertsShape& s, int64_t rows, std::byte* base) {
+  const int64_t pairs = rows * s.k, slack = s.experts * 256;  // each expert's rows are padded by themselves
+  WorkPlacer placer(base);
+  ExpertsWork work{};
+  work.gathered = placer.take(static_cast<uint64_t>(pairs * activation_bytes(s.x_form, 1, s.hidden) + slack));
+  work.inner = placer.take(static_cast<uint64_t>(pairs * activation_bytes(s.inner_form, 1, s.inner) + slack));
+  work.gate = placer.take_array<float>(pairs * s.inner);
+  work.up = placer.take_array<float>(pairs * s.inner);
+  work.down = placer.take_array<float>(pairs * s.out);
+  work.place = placer.take_array<int64_t>(pairs);
+  work.row = placer.take_array<int64_t>(pairs);
+  work.bytes = placer.used();
+  return work;
+}
 
 std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args) {
   return std::make_unique<ExpertsStep>(std::move(args));

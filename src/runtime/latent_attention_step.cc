@@ -104,23 +104,15 @@ Value floats_at(float* data, int64_t cols) {
 }  // namespace
 
 LatentWork place_latent_work(const LatentShape& s, int64_t rows, std::byte* base) {
-  uint64_t at = 0;
-  const auto take = [&](uint64_t bytes) {
-    std::byte* here = base ? base + at : nullptr;
-    at += aligned(bytes);
-    return here;
-  };
-  const auto floats = [&](int64_t n) {
-    return reinterpret_cast<float*>(take(static_cast<uint64_t>(rows * n) * sizeof(float)));
-  };
+  WorkPlacer placer(base);
   LatentWork work{};
-  work.q = floats(s.heads * (s.latent + s.rotated));
-  work.keys = floats(s.latent + s.rotated);
-  work.sums = floats(s.heads * s.latent);
+  work.q = placer.take_array<float>(rows * s.heads * (s.latent + s.rotated));
+  work.keys = placer.take_array<float>(rows * (s.latent + s.rotated));
+  work.sums = placer.take_array<float>(rows * s.heads * s.latent);
   const int64_t widest = std::max(s.latent, s.plain);
-  work.inputs = take(static_cast<uint64_t>(s.heads) *
-                     aligned(static_cast<uint64_t>(activation_bytes(s.inner, rows, widest))));
-  work.bytes = at;
+  work.inputs = placer.take(static_cast<uint64_t>(s.heads) *
+                            aligned(static_cast<uint64_t>(activation_bytes(s.inner, rows, widest))));
+  work.bytes = placer.used();
   return work;
 }
 

@@ -211,14 +211,47 @@ struct RouteStepArgs {
 std::unique_ptr<Step> make_route_step(RouteStepArgs args);
 
 // experts_step.cc
+struct ExpertsShape {
+  int64_t k, experts, hidden, inner, out;  // experts of a token and in all; columns
+  Activation x_form, inner_form;
+};
+// Its room, for `rows` tokens, from `base` on; with base null only `bytes` means something.
+struct ExpertsWork {
+  std::byte *gathered, *inner;  // rounded rows, those of one expert together
+  float *gate, *up, *down;      // [pairs, inner], [pairs, inner], [pairs, out]
+  int64_t *place, *row;         // of each route among the pairs; of each pair among the tokens
+  uint64_t bytes;
+};
+ExpertsWork place_experts_work(const ExpertsShape& shape, int64_t rows, std::byte* base);
 struct ExpertsStepArgs {
   Value x, routes, out;
-  int64_t k, experts, inner, max_rows;
-  Form inner_form;
+  ExpertsShape shape;
+  int64_t max_rows;
+  std::byte* work;             // place_experts_work().bytes
   BoundLinear gate, up, down;  // weight.data is member 0
   Isa isa;
 };
 std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args);
+
+// Lays out what a step needs only while it runs, in pieces of whole cache lines.
+class WorkPlacer {
+ public:
+  explicit WorkPlacer(std::byte* base) : base_(base) {}
+  std::byte* take(uint64_t bytes) {
+    std::byte* here = base_ ? base_ + used_ : nullptr;
+    used_ += (bytes + 63) / 64 * 64;
+    return here;
+  }
+  template <typename T>
+  T* take_array(int64_t n) {
+    return reinterpret_cast<T*>(take(static_cast<uint64_t>(n) * sizeof(T)));
+  }
+  uint64_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  uint64_t used_ = 0;
+};
 
 // How values are shared out: a plain row loop.
 template <typename F>

@@ -44,11 +44,13 @@ class StoragePlanner {
     return static_cast<uint64_t>(activation_bytes(activation_of(type.form), rows, type.cols));
   }
 
-  uint64_t latent_work_bytes(const Node& node) const {
-    const Expr& key = *graph_.find_weight(node.weights[0].weight)->expr;
-    const LatentShape shape{key.stack(), key.rows(), graph_.nodes[node.inputs[2]].type.cols, key.cols(),
-                            activation_of(*parse_form(node.text("inner")))};
-    return place_latent_work(shape, max_tokens_, nullptr).bytes;
+  // What a node needs besides values while it runs; 0: nothing.
+  uint64_t work_bytes(const Node& node) const {
+    const int64_t rows = node.type.rows == Rows::kTokens ? max_tokens_ : max_logit_rows_;
+    if (node.op == Op::kLatentAttention)
+      return place_latent_work(latent_shape(graph_, node), rows, nullptr).bytes;
+    if (node.op == Op::kExperts) return place_experts_work(experts_shape(graph_, node), rows, nullptr).bytes;
+    return 0;
   }
 
   int new_storage(const ValueType& type, int at) { return new_storage(bytes_of(type), at); }
@@ -114,7 +116,7 @@ class StoragePlanner {
     }
     if (node.op == Op::kAdd && fuse_add(id)) return;
     p = {new_storage(node.type, id), 0, node.type.cols};
-    if (node.op == Op::kLatentAttention) plan_.work[id] = new_storage(latent_work_bytes(node), id);
+    if (const uint64_t bytes = work_bytes(node); bytes > 0) plan_.work[id] = new_storage(bytes, id);
     const bool attends = node.op == Op::kAttention || node.op == Op::kLatentAttention;
     if (attends && node.type.form != Form::kF32) {
       ValueType plain = node.type;
@@ -162,6 +164,23 @@ class StoragePlanner {
 };
 
 }  // namespace
+
+LatentShape latent_shape(const Graph& graph, const Node& node) {
+  const Expr& key = *graph.find_weight(node.weights[0].weight)->expr;
+  return {key.stack(), key.rows(), graph.nodes[node.inputs[2]].type.cols, key.cols(),
+          activation_of(*parse_form(node.text("inner")))};
+}
+
+ExpertsShape experts_shape(const Graph& graph, const Node& node) {
+  const Expr& gate = *graph.find_weight(node.weights[0].weight)->expr;
+  return {.k = graph.nodes[node.inputs[1]].type.cols,
+          .experts = gate.stack(),
+          .hidden = gate.cols(),
+          .inner = gate.rows(),
+          .out = node.type.cols,
+          .x_form = activation_of(graph.nodes[node.inputs[0]].type.form),
+          .inner_form = activation_of(*parse_form(node.text("inner")))};
+}
 
 StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows) {
   return StoragePlanner(graph, max_tokens, max_logit_rows).run();
