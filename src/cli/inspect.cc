@@ -11,20 +11,6 @@ namespace fettle {
 
 namespace {
 
-// Parameters one token touches: of stacked experts only the chosen ones.
-int64_t active_parameters(const Graph& graph) {
-  int64_t active = graph.parameters();
-  for (const Node& node : graph.nodes) {
-    if (node.op != Op::kExperts) continue;
-    const int64_t k = graph.nodes[node.inputs[1]].type.cols;
-    for (const WeightRef& ref : node.weights) {
-      const Expr& e = *graph.find_weight(ref.weight)->expr;
-      active -= e.parameters() / e.stack() * (e.stack() - k);
-    }
-  }
-  return active;
-}
-
 struct StorageCount {
   int64_t tensors = 0;
   uint64_t bytes = 0;
@@ -39,13 +25,18 @@ Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
     count.bytes += t.bytes;
     total += t.bytes;
   }
+  // Of a configuration alone: what the weights will take.
+  for (const Weight& w : built.graph.weights)
+    if (!checkpoint.has_weights())
+      total +=
+          static_cast<uint64_t>(w.expr->stack() * w.expr->rows() * row_bytes(w.expr->scheme, w.expr->cols()));
   Graph cached = built.graph;
   for (CacheSpec& c : cached.caches) c.type = "bf16";
   Json json = {
       {"path", checkpoint.path()},
       {"format", checkpoint.format() == SourceFormat::kGguf ? "gguf" : "safetensors"},
       {"architecture", built.graph.architecture},
-      {"parameters", {{"total", built.graph.parameters()}, {"active", active_parameters(built.graph)}}},
+      {"parameters", {{"total", built.graph.parameters()}, {"active", built.graph.active_parameters()}}},
       {"bytes", {{"total", total}}},
       {"tensors", checkpoint.tensors().size()},
       {"layers", built.graph.layers},

@@ -113,6 +113,27 @@ WeightIndex index_weights(const Graph& graph) {
   return index;
 }
 
+int64_t Graph::active_parameters() const {
+  int64_t active = parameters();
+  bool mixture = false;
+  std::set<std::string> looked_up, multiplied;
+  for (const Node& node : nodes) {
+    for (const WeightRef& ref : node.weights)
+      (node.op == Op::kEmbed ? looked_up : multiplied).insert(ref.weight);
+    if (node.op != Op::kExperts) continue;
+    mixture = true;
+    const int64_t k = nodes[node.inputs[1]].type.cols;
+    for (const WeightRef& ref : node.weights) {
+      const Expr& e = *find_weight(ref.weight)->expr;
+      active -= e.parameters() / e.stack() * (e.stack() - k);
+    }
+  }
+  if (!mixture) return active;
+  for (const std::string& name : looked_up)
+    if (multiplied.count(name) == 0) active -= find_weight(name)->expr->parameters();
+  return active;
+}
+
 Status check_cache(const CacheSpec& c) {
   const auto in_range = [](int64_t n) { return n > 0 && n <= kMostHeadColumns; };
   if (!in_range(c.kv_heads) || !in_range(c.k_dim) || !in_range(c.v_dim))

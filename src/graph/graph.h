@@ -113,6 +113,9 @@ struct Graph {
   const Rope* find_rope(std::string_view name) const;
   const CacheSpec* find_cache(int64_t layer) const;
   int64_t parameters() const;
+  // What one token is multiplied with, as makers of mixtures of experts count it: of the experts those
+  // chosen, and not the embedding's table. Without experts: all.
+  int64_t active_parameters() const;
 };
 
 // The table of operations: names and what each may carry.

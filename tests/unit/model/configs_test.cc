@@ -1,0 +1,48 @@
+// Full-size models from their configurations alone: sums against those that their makers published.
+#include "model/testing.h"
+#include "runtime/kv_cache.h"
+
+namespace fettle {
+namespace {
+
+struct Published {
+  const char* name;
+  double total, total_precision, active, active_precision;  // billions, and half of the last digit published
+  int64_t kv_bytes_per_token;                               // in bf16
+};
+
+class Configs : public testing::TestWithParam<Published> {};
+
+TEST_P(Configs, SumsAreThePublishedOnes) {
+  const Published& p = GetParam();
+  const Checkpoint checkpoint = must(Checkpoint::open(std::string(FETTLE_TEST_DATA) + "/configs/" + p.name));
+  Graph graph = must(build_graph(checkpoint)).graph;
+  EXPECT_NEAR(static_cast<double>(graph.parameters()) * 1e-9, p.total, p.total_precision);
+  EXPECT_NEAR(static_cast<double>(graph.active_parameters()) * 1e-9, p.active, p.active_precision);
+  graph = must(run_passes(graph, {}, nullptr));
+  EXPECT_EQ(kv_bytes_per_token(graph), p.kv_bytes_per_token);
+}
+
+// 576 numbers a layer and token of latent attention; keys and values of every kv head otherwise.
+INSTANTIATE_TEST_SUITE_P(
+    Models, Configs,
+    testing::Values(Published{"deepseek-v2-lite", 15.7, 0.05, 2.4, 0.1, 27 * 576 * 2},
+                    Published{"deepseek-v2", 236, 0.5, 21, 0.5, 60 * 576 * 2},
+                    Published{"deepseek-v3", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+                    Published{"deepseek-r1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+                    Published{"deepseek-v3.1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+                    Published{"r1-distill-qwen-1.5b", 1.78, 0.005, 1.78, 0.005, 28 * 2 * 2 * 128 * 2},
+                    Published{"r1-distill-qwen-7b", 7.62, 0.005, 7.62, 0.005, 28 * 2 * 4 * 128 * 2},
+                    Published{"r1-distill-qwen-14b", 14.8, 0.05, 14.8, 0.05, 48 * 2 * 8 * 128 * 2},
+                    Published{"r1-distill-qwen-32b", 32.8, 0.05, 32.8, 0.05, 64 * 2 * 8 * 128 * 2},
+                    Published{"r1-distill-llama-8b", 8.03, 0.005, 8.03, 0.005, 32 * 2 * 8 * 128 * 2},
+                    Published{"r1-distill-llama-70b", 70.6, 0.05, 70.6, 0.05, 80 * 2 * 8 * 128 * 2}),
+    [](const auto& info) {
+      std::string name = info.param.name;
+      for (char& c : name)
+        if (!isalnum(static_cast<unsigned char>(c))) c = '_';
+      return name;
+    });
+
+}  // namespace
+}  // namespace fettle
