@@ -116,7 +116,7 @@ std::optional<Check> check_format(const OpenedModel& model, const Tokenizer& tok
   if (!format.ok()) return std::nullopt;
   const auto tried = test_chat_format(**format, tokenizer);
   if (!tried.ok()) return Check{false, tried.error().message()};
-  return Check{tried->passed, fmt::format("{}: {}", (*format)->id(), tried->detail)};
+  return Check{tried->passed, tried->detail};
 }
 
 void describe_artifact(const Artifact& artifact, Certificate* certificate) {
@@ -131,13 +131,16 @@ void describe_artifact(const Artifact& artifact, Certificate* certificate) {
 }
 
 // Both models, within the memory that was promised: the adapted one may take half of it, the source the rest.
-Result<Pair> open_pair(const CertifySubject& subject) {
-  constexpr int64_t kStep = 64;
+Result<Pair> open_pair(const CertifySubject& subject, const CertifyOptions& options) {
+  constexpr int64_t kStep = 64, kPrompt = 512;
+  // Blocks of the cache are touched only as sequences grow into them.
+  const int64_t for_tasks =
+      options.tasks_file.empty() ? 0 : kTasksAtOnce * (kPrompt + options.max_task_tokens);
   OpenOptions open{.threads = subject.threads,
                    .isa = subject.isa,
                    .max_tokens = kStep,
                    .max_logit_rows = kStep,
-                   .cache_tokens = subject.cache_tokens,
+                   .cache_tokens = std::max(subject.cache_tokens, for_tasks),
                    .memory = {subject.memory_limit, 0, 0.5, subject.spill_directory}};
   Pair pair;
   TRY(pair.adapted, open_model(subject.adapted, open));
@@ -230,7 +233,7 @@ void describe_weights(const Graph& graph, Certificate* certificate) {
 }
 
 Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions& options) {
-  TRY(Pair pair, open_pair(subject));
+  TRY(Pair pair, open_pair(subject, options));
   const Graph& graph = pair.adapted.executor->graph();
   Certificate certificate;
   certificate.created = options.created;

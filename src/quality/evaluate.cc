@@ -33,7 +33,7 @@ class Drift {
   Drift(Executor& source, Executor& adapted) : source_(source), adapted_(adapted) {
     watch(layer_outputs(source.graph()), layer_outputs(adapted.graph()), false);
     watch(routes_of(source.graph()), routes_of(adapted.graph()), true);
-    observe(source_, in_source_, [this](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+    observe(source_, in_source_, [](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
       w.state.resize(static_cast<size_t>(rows * cols));
       for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ld, cols, w.state.data() + r * cols);
     });
@@ -261,7 +261,7 @@ Result<std::vector<TaskItem>> read_tasks(const std::string& path) {
 Result<TaskMarks> answer_tasks(Executor& executor, const Tokenizer& tokenizer, const ChatFormat& chat,
                                std::span<const TaskItem> items, int64_t max_tokens,
                                const std::string& label) {
-  constexpr size_t kBatch = 16;
+  constexpr size_t kBatch = kTasksAtOnce;
   TaskMarks marks;
   const auto ends = tokenizer.end_tokens();
   Progress progress(label, items.size());

@@ -61,6 +61,7 @@ struct TaskItem {
   std::string task, prompt, answer;
 };
 Result<std::vector<TaskItem>> read_tasks(const std::string& path);
+constexpr int64_t kTasksAtOnce = 16;
 // Greedy answers, the prompt as one user turn; right if what follows </think>, trimmed, equals the answer.
 struct TaskMarks {
   std::map<std::string, std::pair<int64_t, int64_t>> right_of;  // task -> (right, asked)

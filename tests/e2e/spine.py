@@ -44,6 +44,15 @@ def int8_passes_and_serves_an_answer():
 
 
 @case
+def fit_scores_tasks_of_its_own():
+    tasks = SCRATCH / "few.jsonl"
+    tasks.write_text("".join(json.dumps({"task": "add", "prompt": f"What is {a} + 20?", "answer": str(a + 20)}) + "\n"
+                             for a in range(100, 120)))
+    scores = fit("tasks.fettle", "--scheme", "int8", "--budget", "kld=0.02", "--tasks", tasks)["certificate"]["tasks"]
+    assert [(t["name"], t["count"]) for t in scores] == [("add", 20)] and scores[0]["adapted"] > 0.8, scores
+
+
+@case
 def int4_costs_more_than_int8_and_is_smaller():
     int4 = fit("int4.fettle", "--scheme", "int4", "--budget", "kld=2")["certificate"]
     int8 = json.loads((SCRATCH / "int8.fettle/certificate.json").read_text())
