@@ -53,7 +53,7 @@ Result<std::map<std::string, std::string>> text_files_of_directory(const std::st
 }
 
 std::string StoredTensor::storage_name() const {
-  if (dtype) return std::string(dtype_name(*dtype));
+  if (dtype && !scales) return std::string(dtype_name(*dtype));
   return scheme ? std::string(scheme_name(*scheme)) : "unknown";
 }
 
@@ -92,7 +92,8 @@ Result<MatrixView> Checkpoint::matrix(std::string_view name, int64_t stack_index
   const std::string place = fmt::format("{}: tensor {}", path_, show_name(name));
   if (!tensor->scheme)
     return unsupported(
-        "{}: stored as {}; expected numbers that stand for themselves (F32, F16, BF16 or a block format)",
+        "{}: stored as {}; expected numbers that stand for themselves (F32, F16, BF16), a block format, or "
+        "F8_E4M3 with block scales",
         place, tensor->storage_name());
   const std::optional<Placement> placement = matrices_of(tensor->shape);
   if (!placement || tensor->elements() == 0)
@@ -103,8 +104,15 @@ Result<MatrixView> Checkpoint::matrix(std::string_view name, int64_t stack_index
     return bad_input("{}: matrix {} of the stack was asked for; shape {} has {}", place, stack_index,
                      shape_text(tensor->shape), count);
   MatrixView view{
-      .scheme = *tensor->scheme, .rows = rows, .cols = cols, .data = nullptr, .owner = tensor->file};
-  view.data = tensor->data + stack_index * view.bytes();
+      .scheme = *tensor->scheme, .rows = rows, .cols = cols, .data = tensor->data, .owner = tensor->file};
+  if (!tensor->scales) {
+    view.data += stack_index * view.bytes();
+    return view;
+  }
+  view.data += stack_index * rows * view.code_stride();
+  view.scales = tensor->scales;
+  const int64_t scales = *element_count(scales_shape(view.scheme, rows, cols));
+  view.scales->data += stack_index * scales * dtype_bits(view.scales->dtype) / 8;
   return view;
 }
 

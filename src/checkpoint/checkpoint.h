@@ -23,7 +23,8 @@ enum class SourceFormat { kHuggingFace, kGguf };
 
 // One stored tensor. Shape is row-major (GGUF's order reversed). A tensor of more than two dimensions is a
 // stack of matrices. `scheme` is set where the storage is one that a weight matrix can be read from directly;
-// otherwise only `dtype` says what it is (F8, I64...) and a weight expression must interpret it.
+// otherwise only `dtype` says what it is (I64...). Codes and the tensor of their scales are one StoredTensor,
+// under the name of the codes; its shape counts weights, not bytes (block_scales.h).
 struct StoredTensor {
   std::string name;
   Shape shape;
@@ -32,6 +33,7 @@ struct StoredTensor {
   const std::byte* data = nullptr;
   uint64_t bytes = 0;
   std::shared_ptr<const MappedFile> file;
+  std::optional<ScaleView> scales = {};  // of the whole stack; its bytes are counted in `bytes`
 
   std::string storage_name() const;  // "BF16", "q4_1"
   int64_t elements() const;

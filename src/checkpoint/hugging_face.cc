@@ -4,6 +4,7 @@
 
 #include "base/json_stream.h"
 #include "base/show_name.h"
+#include "checkpoint/block_scales.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tensor_index.h"
 
@@ -150,6 +151,10 @@ Result<Checkpoint> open_hugging_face(const std::string& directory) {
     return bad_input("{}: not a JSON object; expected the model's configuration", config_path);
   TRY(Weights weights, read_weights(directory));
   TRY(auto index, index_tensors(weights.tensors, directory));
+  TRY(const bool joined, join_block_scales(config, config_path, index, &weights.tensors));
+  if (joined) {
+    TRY(index, index_tensors(weights.tensors, directory));
+  }
 
   Checkpoint checkpoint;
   checkpoint.path_ = directory;

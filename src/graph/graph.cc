@@ -42,10 +42,9 @@ struct FormName {
   Form form;
   std::string_view name;
 };
-constexpr FormName kForms[] = {{Form::kF32, "f32"},
-                               {Form::kBF16, "bf16"},
-                               {Form::kQ8G32, "q8g32"},
-                               {Form::kQ8T, "q8t"},
+constexpr FormName kForms[] = {{Form::kF32, "f32"},       {Form::kBF16, "bf16"},
+                               {Form::kQ8G32, "q8g32"},   {Form::kQ8T, "q8t"},
+                               {Form::kF8G128, "f8g128"}, {Form::kF8G128Ue8m0, "f8g128_ue8m0"},
                                {Form::kRoutes, "routes"}};
 
 }  // namespace

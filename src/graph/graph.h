@@ -22,7 +22,7 @@ namespace fettle {
 enum class Rows : uint8_t { kTokens, kSelected };
 // How a value's elements are held. The rounded forms are those of the linear kernels
 // (kernels/linear/quantise.h).
-enum class Form : uint8_t { kF32, kBF16, kQ8G32, kQ8T, kRoutes };
+enum class Form : uint8_t { kF32, kBF16, kQ8G32, kQ8T, kF8G128, kF8G128Ue8m0, kRoutes };
 
 struct ValueType {
   Form form = Form::kF32;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "tensor/float_groups.h"
 #include "tensor/numbers.h"
 
 namespace fettle {
@@ -28,6 +29,8 @@ void round_row(Form form, float* x, int64_t n) {
   if (form == Form::kQ8T) round_group(x, n);
   if (form == Form::kQ8G32)
     for (int64_t i = 0; i < n; i += 32) round_group(x + i, std::min<int64_t>(32, n - i));
+  if (form == Form::kF8G128) round_e4m3_groups(x, n, kF8Block, ScaleFormat::kF32);
+  if (form == Form::kF8G128Ue8m0) round_e4m3_groups(x, n, kF8Block, ScaleFormat::kUe8m0);
 }
 
 class Interpreter {

@@ -11,6 +11,7 @@ Form input_form(Scheme scheme) {
     case Scheme::kF16:
       return Form::kF32;
     case Scheme::kBF16:
+    case Scheme::kF8B128:
       return Form::kBF16;
     case Scheme::kI8C:
       return Form::kQ8T;

@@ -89,6 +89,9 @@ class ExpertsStep final : public Step {
         return copy_q8(q8g32_view(a_.x.data, rows_, k), from, q8g32_view(group.x, group.pairs, k), to);
       case Activation::kQ8T:
         return copy_q8(q8t_view(a_.x.data, rows_, k), from, q8t_view(group.x, group.pairs, k), to);
+      case Activation::kF8G128:
+      case Activation::kF8G128Ue8m0:
+        return copy_f8(f8g128_view(a_.x.data, rows_, k), from, f8g128_view(group.x, group.pairs, k), to);
     }
   }
   static void copy_q8(const Q8View& from, int64_t r, const Q8View& to, int64_t p) {
@@ -97,6 +100,12 @@ class ExpertsStep final : public Step {
     std::memcpy(to.scales + p * to.groups, from.scales + r * from.groups,
                 static_cast<size_t>(from.groups) * 4);
     std::memcpy(to.sums + p * to.groups, from.sums + r * from.groups, static_cast<size_t>(from.groups) * 4);
+  }
+  static void copy_f8(const F8View& from, int64_t r, const F8View& to, int64_t p) {
+    std::memcpy(to.codes + p * to.k_padded, from.codes + r * from.k_padded,
+                static_cast<size_t>(from.k_padded));
+    std::memcpy(to.scales + p * to.groups, from.scales + r * from.groups,
+                static_cast<size_t>(from.groups) * 4);
   }
   static int64_t bf16_stride(int64_t k) {
     return activation_bytes(Activation::kBF16, 2, k) - activation_bytes(Activation::kBF16, 1, k);

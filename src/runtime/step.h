@@ -78,6 +78,10 @@ inline Activation activation_of(Form form) {
       return Activation::kQ8G32;
     case Form::kQ8T:
       return Activation::kQ8T;
+    case Form::kF8G128:
+      return Activation::kF8G128;
+    case Form::kF8G128Ue8m0:
+      return Activation::kF8G128Ue8m0;
     default:
       return Activation::kF32;
   }

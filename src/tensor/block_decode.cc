@@ -1,9 +1,12 @@
 #include "tensor/block_decode.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
 #include "tensor/numbers.h"
+#include "tensor/scheme.h"
 
 namespace fettle::decode {
 
@@ -223,6 +226,19 @@ void i4g32z(const std::byte* row, int64_t k, float* out) {
     const int zero = b[2];
     each_nibble(b + 3, v, [d, zero](int q, int) { return static_cast<float>(q - zero) * d; });
   });
+}
+
+void f8b128(const std::byte* row, int64_t k, float* out) {
+  static const std::array<float, 256> values = [] {
+    std::array<float, 256> table{};
+    for (int code = 0; code < 256; ++code) table[code] = e4m3_to_f32(static_cast<uint8_t>(code));
+    return table;
+  }();
+  const uint8_t* codes = reinterpret_cast<const uint8_t*>(row);
+  for (int64_t begin = 0; begin < k; begin += kF8Block) {
+    const float scale = load<float>(codes + f8_code_bytes(k) + begin / kF8Block * 4);
+    for (int64_t i = begin; i < std::min(k, begin + kF8Block); ++i) out[i] = values[codes[i]] * scale;
+  }
 }
 
 }  // namespace fettle::decode

@@ -26,5 +26,6 @@ void mxfp4(const std::byte* row, int64_t k, float* out);
 void i8c(const std::byte* row, int64_t k, float* out);
 void i4g32(const std::byte* row, int64_t k, float* out);
 void i4g32z(const std::byte* row, int64_t k, float* out);
+void f8b128(const std::byte* row, int64_t k, float* out);
 
 }  // namespace fettle::decode

@@ -28,6 +28,7 @@ constexpr SchemeInfo kSchemes[] = {
     {Scheme::kI8C, "i8c", 0, 0, 8.0, decode::i8c},
     {Scheme::kI4G32, "i4g32", 32, 18, 4.5, decode::i4g32},
     {Scheme::kI4G32Z, "i4g32z", 32, 19, 4.75, decode::i4g32z},
+    {Scheme::kF8B128, "f8b128", 0, 0, 8.25, decode::f8b128},
 };
 
 constexpr bool well_formed() {
@@ -63,7 +64,8 @@ bool row_fits(Scheme scheme, int64_t k) {
 
 int64_t row_bytes(Scheme scheme, int64_t k) {
   const SchemeInfo& info = scheme_info(scheme);
-  if (info.block_elems == 0) return 4 + (k + 3) / 4 * 4;
+  if (scheme == Scheme::kF8B128) return f8_code_bytes(k) + 4 * f8_blocks(k);
+  if (scheme == Scheme::kI8C) return 4 + (k + 3) / 4 * 4;
   return k / info.block_elems * info.block_bytes;
 }
 

@@ -34,10 +34,17 @@ enum class Scheme : uint8_t {
             // (q-8)*d
   kI4G32Z,  // "i4g32z": int4 with zero point.         block (19 bytes): f16 d | u8 z (0..15) | 16 bytes;
             // value (q-z)*d
+  kF8B128,  // "f8b128": e4m3 under fp32 scales, one for 128 columns, the last for what is left of K.
+            // row = e4m3 code[K] | zero bytes up to a multiple of 4 | f32 scale[ceil(K/128)];
+            // value code*scale. Checkpoints give a scale to 128 x 128 weights: here each of the rows has it.
 };
-inline constexpr int kSchemeCount = static_cast<int>(Scheme::kI4G32Z) + 1;
+inline constexpr int kSchemeCount = static_cast<int>(Scheme::kF8B128) + 1;
+inline constexpr int64_t kF8Block = 128;
+inline constexpr int64_t f8_blocks(int64_t k) { return (k + kF8Block - 1) / kF8Block; }
+inline constexpr int64_t f8_code_bytes(int64_t k) { return (k + 3) / 4 * 4; }  // of a row; its scales follow
 
-// The row of one scheme in the table of schemes. block_elems == 0: the whole row is one block (kI8C).
+// The row of one scheme in the table of schemes. block_elems == 0: the row as a whole is laid out (kI8C,
+// kF8B128).
 struct SchemeInfo {
   Scheme scheme;
   std::string_view name;   // "q4_1", "bf16", "i8c": unique, lower case

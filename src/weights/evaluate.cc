@@ -34,7 +34,7 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
     case ExprKind::kSource:
     case ExprKind::kStack: {
       TRY(const MatrixView view, stored(expr, member));
-      std::memcpy(out, view.row(begin), static_cast<size_t>(count * stride));
+      view.copy_rows(begin, count, out);
       return {};
     }
     case ExprKind::kPermuteRows:
@@ -138,8 +138,8 @@ StoredSize stored_size(Scheme scheme, const Shape& shape) {
 }
 
 Scheme exact_scheme(Scheme scheme) {
-  const bool plain = scheme == Scheme::kF32 || scheme == Scheme::kF16 || scheme == Scheme::kBF16;
-  return plain ? scheme : Scheme::kF32;
+  const bool exact = is_float_scheme(scheme) || scheme == Scheme::kF8B128;
+  return exact ? scheme : Scheme::kF32;
 }
 
 uint64_t stored_bytes(const Graph& graph, bool exact) {

@@ -41,7 +41,8 @@ struct StoredSize {
 };
 StoredSize stored_size(Scheme scheme, const Shape& shape);
 
-// The scheme in which a weight is computed with exactly: its own if that holds plain numbers, else fp32.
+// The scheme in which a weight is computed with exactly: its own if that holds plain numbers, or codes that a
+// kernel multiplies by fp32 inputs (f8b128), else fp32.
 Scheme exact_scheme(Scheme scheme);
 
 // Evaluates and packs one member of a weight into out[stored_size().member_bytes], tiles shared out over the

@@ -44,6 +44,14 @@ def make_safetensors():
     write("safetensors", "twice", safetensors(twice, bytes(1)))
     write("safetensors", "deep", safetensors('{"a":' + "[" * 200, b""))
     write("safetensors", "short", struct.pack("<I", 7))
+    fp8 = {"a.weight": entry("F8_E4M3", [3, 130], 0, 390), "a.weight_scale_inv": entry("F32", [1, 2], 390, 398),
+           "b.weight": entry("F8_E4M3", [1, 4], 398, 402), "b.scale": entry("F8_E8M0", [1, 1], 402, 403),
+           "c.weight": entry("I8", [2, 16], 403, 435), "c.scale": entry("F8_E8M0", [2, 1], 435, 437)}
+    codes = bytes(i % 256 for i in range(437))
+    write("safetensors", "fp8", safetensors(fp8, codes))
+    write("safetensors", "fp8_scale_shape", safetensors({**fp8, "a.weight_scale_inv": entry("F32", [2, 1], 390, 398)}, codes))
+    del fp8["b.scale"]
+    write("safetensors", "fp8_scale_missing", safetensors({**fp8, "b": entry("F8_E8M0", [1, 1], 402, 403)}, codes))
 
 
 # --- GGUF ---

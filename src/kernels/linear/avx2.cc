@@ -17,13 +17,16 @@
 namespace fettle::linear {
 namespace {
 
-constexpr int kDirectTokens = 2, kBlockTokens = 2, kPanelTiles = 1, kWideTiles = 2;
+constexpr int kDirectTokens = 2, kBlockTokens = 2, kPanelTiles = 1, kWideTiles = 2, kQuadTokens = 2;
 
 }  // namespace
 }  // namespace fettle::linear
 
 #include "kernels/linear/common.h"
 // Above first: they are written in its terms.
+#include "kernels/linear/small_floats.h"
+// Above first.
+#include "kernels/linear/blocks.h"
 #include "kernels/linear/decode.h"
 #include "kernels/linear/floats.h"
 #include "kernels/linear/i8c.h"
@@ -37,6 +40,8 @@ void avx2(const LinearArgs& args) {
     run_i8c(args);
   else if constexpr (kActivation == Activation::kQ8G32)
     run_q8g32<Decoder<kScheme>>(args);
+  else if constexpr (kScheme == Scheme::kF8B128 || kScheme == Scheme::kMXFP4)
+    run_block_pair<kScheme, kActivation>(args);
   else
     run_float_pair<kScheme, kActivation>(args);
 }

@@ -17,7 +17,7 @@
 namespace fettle::linear {
 namespace {
 
-constexpr int kDirectTokens = 4, kBlockTokens = 6, kPanelTiles = 2, kWideTiles = 4;
+constexpr int kDirectTokens = 4, kBlockTokens = 6, kPanelTiles = 2, kWideTiles = 4, kQuadTokens = 4;
 
 // As simd_avx2.h does it.
 template <bool kWide>
@@ -38,6 +38,9 @@ FETTLE_INLINE Ints dot(Ints acc, Ints w, Ints x) {
 
 #include "kernels/linear/common.h"
 // Above first: they are written in its terms.
+#include "kernels/linear/small_floats.h"
+// Above first.
+#include "kernels/linear/blocks.h"
 #include "kernels/linear/decode.h"
 #include "kernels/linear/floats.h"
 #include "kernels/linear/i8c.h"
@@ -51,6 +54,8 @@ void avx512(const LinearArgs& args) {
     run_i8c(args);
   else if constexpr (kActivation == Activation::kQ8G32)
     run_q8g32<Decoder<kScheme>>(args);
+  else if constexpr (kScheme == Scheme::kF8B128 || kScheme == Scheme::kMXFP4)
+    run_block_pair<kScheme, kActivation>(args);
   else
     run_float_pair<kScheme, kActivation>(args);
 }

@@ -11,6 +11,13 @@
 namespace fettle::linear {
 namespace {
 
+// 16 e8m0 codes: 2^(e-127), whose exponent field is e, but for e = 0 (subnormal) and 255 (NaN).
+FETTLE_INLINE Floats load_exponents(const std::byte* p) {
+  const Ints e = load_bytes(p);
+  const Ints bits = select_equal(e, splat(0), splat(0x00400000), shift_left<23>(e));
+  return as_floats(select_equal(e, splat(255), splat(0x7fc00000), bits));
+}
+
 // Hands out the parts of one block.
 class Carver {
  public:

@@ -135,11 +135,7 @@ struct Decoder<Scheme::kMXFP4> : Form<12> {
     nibbles(p + 16, out.code);
     FETTLE_UNROLL for (int q = 0; q < 8; ++q) out.code[q] = lookup(table, out.code[q]);
 
-    // 2^(e-127): the exponent field is e, but for e = 0 (subnormal) and 255 (NaN).
-    const Ints e = load_bytes(p);
-    Ints bits = select_equal(e, splat(0), splat(0x00400000), shift_left<23>(e));
-    bits = select_equal(e, splat(255), splat(0x7fc00000), bits);
-    out.scale[0] = multiply(as_floats(bits), as_floats(splat(0x3f000000)));
+    out.scale[0] = multiply(load_exponents(p), as_floats(splat(0x3f000000)));
   }
 };
 

@@ -67,19 +67,23 @@ std::span<const Field> block_fields(Scheme scheme) {
       return kI4G32Z;
     case Scheme::kBF16:
     case Scheme::kI8C:
+    case Scheme::kF8B128:
       break;  // dword_rows()
   }
   return {};
 }
 
 // Schemes whose row is one run of dwords, the last of which a row may fill only in part: two bf16, or scale
-// and four int8.
-bool dword_rows(Scheme scheme) { return scheme == Scheme::kBF16 || scheme == Scheme::kI8C; }
+// and four int8, or four e4m3 and then the scales.
+bool dword_rows(Scheme scheme) {
+  return scheme == Scheme::kBF16 || scheme == Scheme::kI8C || scheme == Scheme::kF8B128;
+}
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Dwords a row of dword_rows(); int8 codes are padded to whole groups of 32, the step of the kernels.
 int64_t row_dwords(Scheme scheme, int64_t k) {
+  if (scheme == Scheme::kF8B128) return row_bytes(scheme, k) / 4;
   return scheme == Scheme::kBF16 ? (k + 1) / 2 : 1 + round_up(k, 32) / 4;
 }
 

@@ -1,7 +1,7 @@
 // The packed layout `n16` of a weight matrix: tiles of 16 rows; within a tile, group after group along k;
-// within a group the 16 rows interleaved so that one vector register holds the same four (int8), two (bf16)
-// or one (fp32) k of 16 rows. pack and unpack are inverse to each other on every byte of the canonical row
-// layout, padding excepted.
+// within a group the 16 rows interleaved so that one vector register holds the same four (int8, e4m3), two
+// (bf16) or one (fp32) k of 16 rows. pack and unpack are inverse to each other on every byte of the canonical
+// row layout, padding excepted.
 #pragma once
 
 #include <cstddef>

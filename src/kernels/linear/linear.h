@@ -6,6 +6,8 @@
 // operations, for the groups g of 32 in order:
 //   acc = fma(float(sum_k (w_code - w_zero) * x_code), w_scale[g] * x_scale[g], acc)      (+ the schemes'
 //   minimum terms)
+// Small floats under block scales (f8b128, mxfp4 with float inputs) likewise, sum_k being a chain of fma in
+// fp32 over the block; x_scale is 1 unless x is f8g128.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +26,10 @@ enum class Activation : uint8_t {
   kBF16,   // "bf16": rounded to nearest even
   kQ8G32,  // "q8g32": int8, one fp32 scale per token and 32 consecutive k
   kQ8T,    // "q8t": int8, one fp32 scale per token
+  // e4m3, one scale per token and 128 consecutive k. The same bytes and kernels for both; the second rounds
+  // scales up to powers of two.
+  kF8G128,       // "f8g128"
+  kF8G128Ue8m0,  // "f8g128_ue8m0"
 };
 std::string_view activation_name(Activation a);
 Result<Activation> parse_activation(std::string_view name);
@@ -56,7 +62,8 @@ struct LinearKernel {
 std::span<const LinearKernel> linear_kernels();  // all, best first for each (scheme, activation)
 
 // The best kernel for the pair whose level is at most `isa`; null when the pair has none. Pairs that exist:
-// (f32, f32) (f16, f32) (bf16, bf16) (bf16, f32), (i8c, q8t), and q8g32 with every other scheme.
+// (f32, f32) (f16, f32) (bf16, bf16) (bf16, f32), (i8c, q8t), f32, bf16 and f8g128 with f8b128 and mxfp4, and
+// q8g32 with every other scheme and mxfp4.
 const LinearKernel* find_linear_kernel(Scheme scheme, Activation activation, Isa isa);
 const LinearKernel* find_linear_kernel(std::string_view name);
 

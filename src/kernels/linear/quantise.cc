@@ -1,10 +1,12 @@
 #include "kernels/linear/quantise.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/linear/linear.h"
+#include "tensor/float_groups.h"
 #include "tensor/numbers.h"
 
 #if defined(__x86_64__)
@@ -33,6 +35,20 @@ inline Scale scale_of(float maximum) {
   const float inverse = 127.0f / maximum;
   if (!(maximum > 0.0f) || std::isinf(inverse)) return {0.0f, 0.0f};
   return {maximum / 127.0f, inverse};
+}
+
+// f32_to_e4m3(x / scale) without a branch, so that loops over it become vectors. Adding and taking away
+// 1.5 * 2^23 of a number's steps rounds it to whole ones; steps are 1/8 of its binade, which ends at 2^-6.
+inline uint8_t e4m3_quotient(float x, float scale) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x / scale), magnitude_bits = bits & 0x7fffffffu;
+  const uint32_t clamped = magnitude_bits < 0x43e00000u ? magnitude_bits : 0x43e00000u;  // 448
+  const uint32_t binade = clamped & 0x7f800000u, steps = binade > 0x3c800000u ? binade : 0x3c800000u;
+  const float rounder = std::bit_cast<float>(steps + (20u << 23)) * 1.5f;
+  const float rounded = (std::bit_cast<float>(clamped) + rounder) - rounder;
+  const uint32_t normal = (std::bit_cast<uint32_t>(rounded) >> 20) - (120u << 3);
+  const uint32_t subnormal = static_cast<uint32_t>(static_cast<int32_t>(rounded * 512.0f));
+  const uint32_t code = (rounded < 0x1p-6f ? subnormal : normal) | (bits >> 24 & 0x80u);
+  return static_cast<uint8_t>(magnitude_bits > 0x7f800000u ? 0x7fu : code);
 }
 
 void f32_row(const float* x, int64_t k, std::byte* buffer, int64_t /*t*/, int64_t r) {
@@ -164,6 +180,12 @@ Q8View q8g32_view(std::byte* buffer, int64_t t, int64_t k) {
 
 Q8View q8t_view(std::byte* buffer, int64_t t, int64_t k) { return view_of(buffer, t, round_up(k, 64), 1); }
 
+F8View f8g128_view(std::byte* buffer, int64_t t, int64_t k) {
+  const int64_t k_padded = round_up(k, 64);
+  return {reinterpret_cast<uint8_t*>(buffer), reinterpret_cast<float*>(buffer + round_up(t * k_padded, 64)),
+          k_padded, f8_blocks(k)};
+}
+
 int64_t q8_bytes(int64_t t, int64_t k, bool per_token) {
   const int64_t k_padded = round_up(k, 64), groups = per_token ? 1 : k_padded / kGroup;
   return round_up(t * k_padded, 64) + 2 * round_up(t * groups * 4, 64);
@@ -179,6 +201,9 @@ int64_t activation_bytes(Activation a, int64_t t, int64_t k) {
       return q8_bytes(t, k, false);
     case Activation::kQ8T:
       return q8_bytes(t, k, true);
+    case Activation::kF8G128:
+    case Activation::kF8G128Ue8m0:
+      return round_up(t * round_up(k, 64), 64) + round_up(t * f8_blocks(k) * 4, 64);
   }
   return 0;
 }

@@ -28,6 +28,17 @@ Q8View q8g32_view(std::byte* buffer, int64_t t, int64_t k);
 Q8View q8t_view(std::byte* buffer, int64_t t, int64_t k);
 int64_t q8_bytes(int64_t t, int64_t k, bool per_token);
 
+// f8g128: Kp = K rounded up to 64, G = ceil(K/128). Buffer, each part 64-byte aligned:
+//   e4m3 code[T][Kp]  (zeros beyond K)    |  float scale[T][G]
+// as tensor/float_groups.h defines them.
+struct F8View {
+  uint8_t* codes;
+  float* scales;
+  int64_t k_padded;
+  int64_t groups;  // a row
+};
+F8View f8g128_view(std::byte* buffer, int64_t t, int64_t k);
+
 // bf16: rows of K elements rounded up to 32, zeros beyond K. fp32: rows of K, nothing between them.
 inline int64_t bf16_row_stride(int64_t k) { return (k + 31) / 32 * 32; }
 

@@ -22,6 +22,19 @@ inline void q8t_row(const float* x, int64_t k, std::byte* buffer, int64_t t, int
   std::memset(codes + k, 0, static_cast<size_t>(view.k_padded - k));
 }
 
+template <ScaleFormat kFormat>
+inline void f8g128_row(const float* x, int64_t k, std::byte* buffer, int64_t t, int64_t r) {
+  const F8View view = f8g128_view(buffer, t, k);
+  uint8_t* codes = view.codes + r * view.k_padded;
+  for (int64_t g = 0; g < view.groups; ++g) {
+    const int64_t begin = g * kF8Block, count = k - begin < kF8Block ? k - begin : kF8Block;
+    const float scale = e4m3_group_scale(Steps::maximum(x + begin, count), kFormat);
+    view.scales[r * view.groups + g] = scale;
+    for (int64_t i = begin; i < begin + count; ++i) codes[i] = e4m3_quotient(x[i], scale);
+  }
+  std::memset(codes + k, 0, static_cast<size_t>(view.k_padded - k));
+}
+
 inline void bf16_row(const float* x, int64_t k, std::byte* buffer, int64_t /*t*/, int64_t r) {
   const int64_t stride = bf16_row_stride(k);
   uint16_t* out = reinterpret_cast<uint16_t*>(buffer) + r * stride;
@@ -39,6 +52,10 @@ inline QuantiseRowFn pick(Activation activation) {
       return q8g32_row;
     case Activation::kQ8T:
       return q8t_row;
+    case Activation::kF8G128:
+      return f8g128_row<ScaleFormat::kF32>;
+    case Activation::kF8G128Ue8m0:
+      return f8g128_row<ScaleFormat::kUe8m0>;
   }
   return nullptr;
 }

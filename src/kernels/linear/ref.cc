@@ -233,6 +233,39 @@ float dot_float(const float* w, int64_t k, X x) {
   return total;
 }
 
+// One element of y for small floats under block scales: a chain of fma over the codes of each block.
+// Codes apart from their scales, one for each `block` of them.
+struct CodedRow {
+  int64_t block;
+  std::vector<float> codes, scales;
+};
+template <typename X, typename XScale>
+float dot_blocks(const CodedRow& w, X x, XScale x_scale) {
+  const auto k = static_cast<int64_t>(w.codes.size());
+  float total = 0.0f;
+  for (int64_t begin = 0; begin < k; begin += w.block) {
+    float chain = 0.0f;
+    for (int64_t i = begin; i < std::min(k, begin + w.block); ++i) chain = std::fma(w.codes[i], x(i), chain);
+    total = std::fma(chain, w.scales[begin / w.block] * x_scale(begin / kF8Block), total);
+  }
+  return total;
+}
+
+CodedRow decode_blocks(Scheme scheme, const std::byte* row, int64_t k) {
+  CodedRow out{scheme == Scheme::kMXFP4 ? 32 : kF8Block, {}, {}};
+  if (scheme == Scheme::kMXFP4) {
+    for (int64_t b = 0; b < k / 32; ++b, row += 17) {
+      out.scales.push_back(e8m0_to_f32(load<uint8_t>(row)));
+      for (int i = 0; i < 32; ++i) out.codes.push_back(e2m1_to_f32(static_cast<uint8_t>(nibble(row + 1, i))));
+    }
+    return out;
+  }
+  for (int64_t i = 0; i < k; ++i) out.codes.push_back(e4m3_to_f32(load<uint8_t>(row + i)));
+  for (int64_t b = 0; b < f8_blocks(k); ++b)
+    out.scales.push_back(load<float>(row + f8_code_bytes(k) + 4 * b));
+  return out;
+}
+
 void store(const LinearArgs& args, int64_t t, int64_t row, float value) {
   if (args.bias != nullptr) value = value + args.bias[row];
   float& y = args.y[t * args.ldy + row];
@@ -285,6 +318,34 @@ void run_float(Scheme scheme, Activation activation, const LinearArgs& args) {
   });
 }
 
+void run_blocks(Scheme scheme, Activation activation, const LinearArgs& args) {
+  const auto* f32 = reinterpret_cast<const float*>(args.x);
+  const auto* bf16 = reinterpret_cast<const uint16_t*>(args.x);
+  const auto one = [](int64_t) { return 1.0f; };
+  each_row(scheme, args, [&](int64_t n, const std::byte* row) {
+    const CodedRow w = decode_blocks(scheme, row, args.k);
+    for (int64_t t = 0; t < args.t; ++t) {
+      float y;
+      if (activation == Activation::kF32) {
+        y = dot_blocks(
+            w, [&](int64_t i) { return f32[t * args.k + i]; }, one);
+      } else if (activation == Activation::kBF16) {
+        const uint16_t* x = bf16 + t * bf16_row_stride(args.k);
+        y = dot_blocks(
+            w, [x](int64_t i) { return bf16_to_f32(x[i]); }, one);
+      } else {
+        const F8View x = f8g128_view(const_cast<std::byte*>(args.x), args.t, args.k);
+        const uint8_t* codes = x.codes + t * x.k_padded;
+        const float* scales = x.scales + t * x.groups;
+        y = dot_blocks(
+            w, [codes](int64_t i) { return e4m3_to_f32(codes[i]); },
+            [scales](int64_t b) { return scales[b]; });
+      }
+      store(args, t, n, y);
+    }
+  });
+}
+
 }  // namespace
 
 template <Scheme kScheme, Activation kActivation>
@@ -293,6 +354,8 @@ void scalar(const LinearArgs& args) {
     run_q8g32(kScheme, args);
   else if constexpr (kActivation == Activation::kQ8T)
     run_q8t(kScheme, args);
+  else if constexpr (kScheme == Scheme::kF8B128 || kScheme == Scheme::kMXFP4)
+    run_blocks(kScheme, kActivation, args);
   else
     run_float(kScheme, kActivation, args);
 }

@@ -6,7 +6,8 @@
 namespace fettle {
 namespace {
 
-constexpr std::array<std::string_view, 4> kActivationNames = {"f32", "bf16", "q8g32", "q8t"};
+constexpr std::array<std::string_view, 6> kActivationNames = {"f32", "bf16",   "q8g32",
+                                                              "q8t", "f8g128", "f8g128_ue8m0"};
 
 #define FETTLE_LINE(scheme, activation, name, isa, function) \
   {name, Scheme::scheme, Activation::activation, Isa::isa,   \
@@ -30,12 +31,15 @@ std::string_view activation_name(Activation a) { return kActivationNames[static_
 Result<Activation> parse_activation(std::string_view name) {
   for (size_t i = 0; i < kActivationNames.size(); ++i)
     if (kActivationNames[i] == name) return static_cast<Activation>(i);
-  return make_error(Code::kUsage, "activation form '{}' is unknown; expected f32, bf16, q8g32 or q8t", name);
+  return make_error(Code::kUsage,
+                    "activation form '{}' is unknown; expected f32, bf16, q8g32, q8t, f8g128 or f8g128_ue8m0",
+                    name);
 }
 
 std::span<const LinearKernel> linear_kernels() { return kKernels; }
 
 const LinearKernel* find_linear_kernel(Scheme scheme, Activation activation, Isa isa) {
+  if (activation == Activation::kF8G128Ue8m0) activation = Activation::kF8G128;  // read alike
   for (const LinearKernel& kernel : kKernels)
     if (kernel.scheme == scheme && kernel.activation == activation && kernel.isa <= isa) return &kernel;
   return nullptr;

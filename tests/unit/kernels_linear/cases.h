@@ -76,6 +76,15 @@ inline Bytes weights(Scheme scheme, int64_t n, int64_t k, Rng& rng, int code = -
       std::memcpy(row, &scale, sizeof scale);
       std::memset(row + 4 + k, 0, static_cast<size_t>(stride - 4 - k));
     }
+    if (scheme == Scheme::kF8B128) {
+      std::memset(row + k, 0, static_cast<size_t>(f8_code_bytes(k) - k));
+      for (int64_t i = 0; code < 0 && i < k; ++i)  // NaN is a case of its own
+        if ((row[i] & std::byte{0x7f}) == std::byte{0x7f}) row[i] = std::byte{0x7e};
+      for (int64_t b = 0; b < f8_blocks(k); ++b) {
+        const float scale = unit(rng) / 448.0f;
+        std::memcpy(row + f8_code_bytes(k) + 4 * b, &scale, sizeof scale);
+      }
+    }
     for (int64_t i = 0; is_float_scheme(scheme) && i < k; ++i) {
       const float value = unit(rng);
       const uint16_t bf16 = f32_to_bf16(value);

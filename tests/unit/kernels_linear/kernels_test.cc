@@ -110,6 +110,10 @@ std::vector<float> values(const Problem& p) {
       if (c.activation == Activation::kQ8T || c.activation == Activation::kQ8G32)
         v = static_cast<float>(view.codes[t * view.k_padded + i]) *
             view.scales[t * view.groups + (c.activation == Activation::kQ8T ? 0 : i / 32)];
+      if (c.activation == Activation::kF8G128) {
+        const F8View codes = f8g128_view(bytes, c.t, c.k);
+        v = e4m3_to_f32(codes.codes[t * codes.k_padded + i]) * codes.scales[t * codes.groups + i / kF8Block];
+      }
     }
   return out;
 }
@@ -155,7 +159,9 @@ TEST_P(LinearPair, EveryKernelEqualsTheDefinition) {
         ASSERT_TRUE(same_bits(expected, found)) << text(*kernel, c);
         continue;
       }
-      const double bound = 4 * 0x1p-23 * static_cast<double>(c.k) * 16.0;  // |w| <= 1, |x| within 5 sigma
+      // |x| within 5 sigma; |w| <= 1, but for mxfp4 6 * 2^3
+      const double most_w = scheme() == Scheme::kMXFP4 ? 48 : 1;
+      const double bound = 4 * 0x1p-23 * static_cast<double>(c.k) * 16.0 * most_w;
       for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], bound) << text(*kernel, c);
     }
   }
@@ -278,11 +284,12 @@ INSTANTIATE_TEST_SUITE_P(All, LinearPair, ::testing::ValuesIn(pairs()), [](const
 });
 
 TEST(LinearKernels, EveryPairRunsEverywhere) {
-  EXPECT_EQ(pairs().size(), 19u);
+  EXPECT_EQ(pairs().size(), 25u);
   for (const SchemeInfo& info : all_schemes()) {
-    const Activation form = is_float_scheme(info.scheme)  ? Activation::kF32
-                            : info.scheme == Scheme::kI8C ? Activation::kQ8T
-                                                          : Activation::kQ8G32;
+    const Activation form = is_float_scheme(info.scheme)     ? Activation::kF32
+                            : info.scheme == Scheme::kI8C    ? Activation::kQ8T
+                            : info.scheme == Scheme::kF8B128 ? Activation::kBF16
+                                                             : Activation::kQ8G32;
     for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16}) {
       const LinearKernel* kernel = find_linear_kernel(info.scheme, form, isa);
       ASSERT_NE(kernel, nullptr) << info.name;
@@ -291,6 +298,36 @@ TEST(LinearKernels, EveryPairRunsEverywhere) {
   }
   EXPECT_NE(find_linear_kernel(Scheme::kBF16, Activation::kBF16, Isa::kScalar), nullptr);
   EXPECT_EQ(find_linear_kernel(Scheme::kQ4_0, Activation::kF32, Isa::kAvx512Bf16), nullptr);
+}
+
+// Both forms of e4m3 activations are read by one kernel.
+TEST(LinearKernels, PowersOfTwoAreScalesLikeOthers) {
+  for (Scheme scheme : {Scheme::kF8B128, Scheme::kMXFP4})
+    EXPECT_EQ(find_linear_kernel(scheme, Activation::kF8G128Ue8m0, detect_isa()),
+              find_linear_kernel(scheme, Activation::kF8G128, detect_isa()));
+}
+
+// Weights that keep their codes are computed with as exactly as fp32 ones: every code, every kind of scale.
+TEST(LinearKernels, CodesServeExactComputation) {
+  cases::Rng rng(18);
+  const int64_t n = 40, k = 1000, t = 9;
+  const Problem coded({Scheme::kF8B128, Activation::kF32, n, k, t}, rng);
+  cases::Bytes wide(n * k * 4);
+  for (int64_t r = 0; r < n; ++r)
+    scheme_info(Scheme::kF8B128)
+        .decode_row(coded.rows.data() + r * row_bytes(Scheme::kF8B128, k), k,
+                    reinterpret_cast<float*>(wide.data()) + r * k);
+  const cases::Bytes packed = cases::pack(Scheme::kF32, wide, n, k);
+  for (Isa isa : {Isa::kScalar, detect_isa()}) {
+    const auto found = coded.run(*find_linear_kernel(Scheme::kF8B128, Activation::kF32, isa));
+    std::vector<float> expected;
+    LinearArgs args = coded.args(expected);
+    args.weight = packed.data();
+    find_linear_kernel(Scheme::kF32, Activation::kF32, isa)->run(args);
+    float largest = 0;
+    for (float v : expected) largest = std::max(largest, std::fabs(v));
+    for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-6f * largest) << i;
+  }
 }
 
 TEST(LinearKernels, NamesSayWhatTheyAre) {

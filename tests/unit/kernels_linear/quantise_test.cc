@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "cases.h"
+#include "tensor/float_groups.h"
 
 namespace fettle {
 namespace {
@@ -66,10 +67,47 @@ TEST(Quantise, Q8TFollowsItsDefinition) {
   }
 }
 
+// All of it as tensor/float_groups.h has it, midpoints between codes included.
+TEST(Quantise, F8G128FollowsItsDefinition) {
+  cases::Rng rng(6);
+  for (int64_t k : {1, 4, 127, 128, 130, 700}) {
+    std::vector<float> x = cases::floats(5 * k, rng);
+    for (int64_t i = 0; i < k; ++i) {
+      x[static_cast<size_t>(k + i)] *= 1e-6f;  // the floor of the scale
+      const auto code = static_cast<uint8_t>(i * 37 % 127), next = static_cast<uint8_t>(code + 1);
+      const float high = code < 126 ? e4m3_to_f32(next) : 464.0f;
+      x[static_cast<size_t>(2 * k + i)] = (e4m3_to_f32(code) + high) / 2 * (i % 2 ? 1.0f : -1.0f);
+      x[static_cast<size_t>(3 * k + i)] *= i % 100 == 0 ? 1e4f : 1.0f;
+    }
+    for (int64_t i = 0; i < k; i += 128) x[static_cast<size_t>(2 * k + i)] = 448.0f;
+    for (Activation form : {Activation::kF8G128, Activation::kF8G128Ue8m0}) {
+      const ScaleFormat format = form == Activation::kF8G128 ? ScaleFormat::kF32 : ScaleFormat::kUe8m0;
+      for (Isa isa : isas_here()) {
+        cases::Bytes buffer = cases::activations(form, x, 5, k, isa);
+        const F8View view = f8g128_view(buffer.data(), 5, k);
+        EXPECT_EQ(view.groups, (k + 127) / 128);
+        for (int64_t r = 0; r < 5; ++r) {
+          for (int64_t begin = 0; begin < k; begin += 128) {
+            const int64_t n = std::min<int64_t>(128, k - begin);
+            uint8_t codes[128];
+            const float scale = quantise_e4m3_group(x.data() + r * k + begin, n, format, codes);
+            EXPECT_EQ(view.scales[r * view.groups + begin / 128], scale);
+            for (int64_t i = 0; i < n; ++i)
+              ASSERT_EQ(view.codes[r * view.k_padded + begin + i], codes[i])
+                  << activation_name(form) << " k " << k << " row " << r << " column " << begin + i;
+          }
+          for (int64_t i = k; i < view.k_padded; ++i) EXPECT_EQ(view.codes[r * view.k_padded + i], 0);
+        }
+      }
+    }
+  }
+}
+
 TEST(Quantise, EveryInstructionSetGivesTheSameBytes) {
   cases::Rng rng(5);
   const float odd[] = {0.0f, -0.0f, 1e-44f, 3e-38f, -1e38f, 3.4e38f, 0.5f, 127.0f, -127.0f};
-  for (Activation form : {Activation::kF32, Activation::kBF16, Activation::kQ8G32, Activation::kQ8T})
+  for (Activation form : {Activation::kF32, Activation::kBF16, Activation::kQ8G32, Activation::kQ8T,
+                          Activation::kF8G128, Activation::kF8G128Ue8m0})
     for (int64_t k : {1, 8, 24, 31, 32, 33, 96, 257, 1536}) {
       std::vector<float> x = cases::floats(4 * k, rng);
       for (int64_t i = 0; i < k; ++i) {
@@ -102,7 +140,8 @@ TEST(Quantise, NonFiniteInputsAreHarmless) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
   std::vector<float> x(96, 1.0f);
   x[0] = inf, x[40] = nan, x[70] = -inf, x[71] = nan;
-  for (Activation form : {Activation::kBF16, Activation::kQ8G32, Activation::kQ8T})
+  for (Activation form : {Activation::kBF16, Activation::kQ8G32, Activation::kQ8T, Activation::kF8G128,
+                          Activation::kF8G128Ue8m0})
     for (Isa isa : isas_here()) {
       cases::Bytes buffer = cases::activations(form, x, 1, 96, isa);
       if (form != Activation::kQ8G32) continue;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tables.h"
+#include "tensor/float_groups.h"
 #include "tensor/scheme.h"
 
 namespace fettle {
@@ -86,6 +87,39 @@ TEST(Numbers, RoundsToNearestEvenAroundEveryCode) {
   expect_nearest_even<uint8_t>(f32_to_e5m2, e5m2_to_f32, 0x7b, 0x80);
   expect_nearest_even<uint8_t>(f32_to_e2m1, e2m1_to_f32, 7, 8);
   expect_nearest_even<uint16_t>(f32_to_f16, f16_to_f32, 0x7bff, 0x8000);
+}
+
+TEST(FloatGroups, ScalesArePowersOfTwoAboveTheRatio) {
+  for (int e = -126; e < 127; ++e) {
+    const float power = std::ldexp(1.0f, e);
+    EXPECT_EQ(ceil_power_of_two(power), power);
+    EXPECT_EQ(ceil_power_of_two(std::nextafter(power, kInf)), 2 * power);
+    EXPECT_EQ(ceil_power_of_two(std::nextafter(power, 0.0f)), power);
+  }
+  EXPECT_EQ(ceil_power_of_two(0.0f), 0x1p-126f);
+  EXPECT_EQ(e4m3_group_scale(448.0f, ScaleFormat::kUe8m0), 1.0f);
+  EXPECT_EQ(e4m3_group_scale(449.0f, ScaleFormat::kUe8m0), 2.0f);
+  EXPECT_EQ(e4m3_group_scale(0.0f, ScaleFormat::kF32), 1e-4f / 448.0f);
+  EXPECT_EQ(e2m1_group_scale(6.0f), 1.0f);
+  EXPECT_EQ(e2m1_group_scale(6.5f), 2.0f);
+  EXPECT_EQ(e2m1_group_scale(0.0f), 0x1p-126f);
+  EXPECT_FALSE(parse_scale_format("e8m0"));
+  EXPECT_EQ(parse_scale_format("ue8m0"), ScaleFormat::kUe8m0);
+}
+
+TEST(FloatGroups, TheRotationIsItsOwnInverse) {
+  std::vector<float> x(64);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7 % 13) - 6;
+  std::vector<float> y = x;
+  hadamard_rotate(y.data(), 64);
+  EXPECT_NE(x, y);
+  hadamard_rotate(y.data(), 64);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(y[i], x[i], 1e-5f);
+  std::vector<float> unit(8);
+  unit[5] = 1;  // row 5 of the matrix: signs by the parity of i & 5
+  hadamard_rotate(unit.data(), 8);
+  for (unsigned i = 0; i < 8; ++i)
+    EXPECT_FLOAT_EQ(unit[i], (__builtin_popcount(i & 5) % 2 ? -1.0f : 1.0f) / std::sqrt(8.0f));
 }
 
 TEST(Numbers, EndsOfTheRange) {

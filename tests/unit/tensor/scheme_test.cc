@@ -78,6 +78,12 @@ TEST(Scheme, RowsThatFit) {
   EXPECT_EQ(row_bytes(Scheme::kI8C, 8), 12);
   EXPECT_EQ(row_bytes(Scheme::kQ6_K, 512), 420);
   EXPECT_EQ(row_bytes(Scheme::kI4G32Z, 64), 38);
+  EXPECT_TRUE(row_fits(Scheme::kF8B128, 1));
+  EXPECT_FALSE(row_fits(Scheme::kF8B128, 0));
+  EXPECT_EQ(row_bytes(Scheme::kF8B128, 1), 8);
+  EXPECT_EQ(row_bytes(Scheme::kF8B128, 128), 132);
+  EXPECT_EQ(row_bytes(Scheme::kF8B128, 130), 140);
+  EXPECT_FALSE(is_float_scheme(Scheme::kF8B128));
 }
 
 TEST(Scheme, PlainFloats) {
@@ -106,6 +112,23 @@ TEST(Scheme, EightBitRowsWithAScale) {
                         .data = reinterpret_cast<const std::byte*>(row),
                         .owner = {}};
   EXPECT_EQ(view.decode(), (std::vector<float>{0.25f, -0.25f, 31.75f, -32.0f, 1.25f}));
+}
+
+// Every code under two scales, the second for a part of a block.
+TEST(Scheme, EightBitFloatsUnderBlockScales) {
+  const std::vector<float> values = reference_table<float>("code/e4m3");
+  for (const int64_t k : {256, 255, 129, 1}) {
+    std::vector<std::byte> row(static_cast<size_t>(row_bytes(Scheme::kF8B128, k)));
+    for (int64_t i = 0; i < k; ++i) row[static_cast<size_t>(i)] = static_cast<std::byte>(i * 11);
+    const float scales[2] = {0.3f, -1e-3f};
+    std::memcpy(row.data() + f8_code_bytes(k), scales, static_cast<size_t>(4 * f8_blocks(k)));
+    std::vector<float> out(static_cast<size_t>(k));
+    scheme_info(Scheme::kF8B128).decode_row(row.data(), k, out.data());
+    for (int64_t i = 0; i < k; ++i) {
+      const float expected = values[static_cast<size_t>(i * 11 % 256)] * scales[i / 128];
+      EXPECT_TRUE(std::isnan(expected) ? std::isnan(out[i]) : out[i] == expected) << k << " column " << i;
+    }
+  }
 }
 
 TEST(Scheme, FourBitGroups) {
