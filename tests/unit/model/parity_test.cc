@@ -56,7 +56,7 @@ void expect_same_argmax(const std::vector<float>& a, const std::vector<float>& b
 
 // A short reference case that every fixture has under one of these names.
 std::string short_case(const Reference& reference, const std::string& prefix) {
-  for (const char* name : {"t2", "t17", "t33", "t40"})
+  for (const char* name : {"t2", "t17", "t30", "t33", "t40"})
     if (reference.has(prefix + "/" + name + "/logits")) return prefix + "/" + name;
   ADD_FAILURE() << "no short case under " << prefix;
   return "";
@@ -71,7 +71,7 @@ TEST_P(Parity, LogitsAgreeWithTheReference) {
   const Reference reference(folder + "/reference.safetensors");
   const int64_t vocab = model.built.graph.vocab;
   int tried = 0;
-  for (const char* name : {"t1", "t2", "t17", "t33", "t40", "t48", "t65", "t80", "t96", "t160"}) {
+  for (const char* name : {"t1", "t2", "t17", "t30", "t33", "t40", "t48", "t65", "t80", "t96", "t160"}) {
     const std::string key = c.prefix + "/" + name + "/";
     if (!reference.has(key + "logits")) continue;
     ++tried;
