@@ -1,5 +1,3 @@
-#include <iterator>
-
 #include "graph/text.h"
 
 namespace fettle {
@@ -40,20 +38,19 @@ std::string node_text(const Graph& graph, size_t id) {
 
 std::string print_graph(const Graph& graph) {
   std::string out;
-  auto to = std::back_inserter(out);
-  fmt::format_to(to, "graph \"{}\" vocab={} hidden={} layers={} context={}\n", graph.architecture,
-                 graph.vocab, graph.hidden, graph.layers, graph.context);
+  out += fmt::format("graph \"{}\" vocab={} hidden={} layers={} context={}\n", graph.architecture,
+                     graph.vocab, graph.hidden, graph.layers, graph.context);
   for (const Rope& rope : graph.ropes) {
-    fmt::format_to(to, "rope @{} {} scale={} inv_freq=[", rope.name, rope.pairs ? "pairs" : "halves",
-                   rope.scale);
+    out += fmt::format("rope @{} {} scale={} inv_freq=[", rope.name, rope.pairs ? "pairs" : "halves",
+                       rope.scale);
     for (size_t i = 0; i < rope.inv_freq.size(); ++i)
-      fmt::format_to(to, "{}{}", i ? ", " : "", rope.inv_freq[i]);
+      out += fmt::format("{}{}", i ? ", " : "", rope.inv_freq[i]);
     out += "]\n";
   }
   for (const CacheSpec& c : graph.caches)
-    fmt::format_to(to, "cache {} {} kv_heads={} k_dim={} v_dim={} type={}\n", c.layer,
-                   c.latent ? "latent" : "full", c.kv_heads, c.k_dim, c.v_dim, c.type);
-  for (const Weight& w : graph.weights) fmt::format_to(to, "weight @{} = {}\n", w.name, expr_text(*w.expr));
+    out += fmt::format("cache {} {} kv_heads={} k_dim={} v_dim={} type={}\n", c.layer,
+                       c.latent ? "latent" : "full", c.kv_heads, c.k_dim, c.v_dim, c.type);
+  for (const Weight& w : graph.weights) out += fmt::format("weight @{} = {}\n", w.name, expr_text(*w.expr));
   for (size_t i = 0; i < graph.nodes.size(); ++i) out += node_text(graph, i);
   return out;
 }

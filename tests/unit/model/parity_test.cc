@@ -115,7 +115,8 @@ TEST_P(Parity, ThreadsAndInstructionSetsDoNotMatter) {
 INSTANTIATE_TEST_SUITE_P(
     Fixtures, Parity,
     testing::Values(Case{"deepseek_v2-lite", "", "cases"}, Case{"deepseek_v2-grouped", "", "cases"},
-                    Case{"deepseek_v3", "", "cases"}, Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
+                    Case{"deepseek_v3", "", "cases"}, Case{"deepseek_v3-fp8", "", "cases"},
+                    Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
                     Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"},
                     Case{"llama-gqa-llama3rope", "", "cases"},
                     Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
