@@ -62,7 +62,11 @@ Status run_show(const ShowArguments& args, const GlobalOptions& global) {
   if (args.stage == "adapted")
     return is_artifact(args.model) ? show_file(args, "graph.fir") : show_adapted(args);
   if (args.stage == "plan") return show_file(args, "plan.json");
-  if (args.stage == "artifact") return show_file(args, "manifest.json");
+  if (args.stage == "artifact") {
+    TRY(const Artifact artifact, open_artifact(args.model));  // what is shown can be used
+    print_json(artifact.manifest);
+    return {};
+  }
   if (global.json) return show_file(args, "certificate.json");
   const std::string path = join_path(args.model, "certificate.json");
   TRY(const Json json, read_json_file(path));
