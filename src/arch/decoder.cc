@@ -152,7 +152,7 @@ Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const
   }
   const WeightRef key_ref{ops_.weight(name + "k_b", std::move(key)), ""},
       value_ref{ops_.weight(name + "v_b", std::move(value)), ""};
-  graph_.caches.push_back({layer, 1, o.latent + rotated, o.latent, "f32", true});
+  graph_.caches.push_back({layer, 1, o.latent + rotated, o.latent, "f32", CacheKind::kLatent});
   const ValueId y = ops_.add(Op::kLatentAttention, {q, c, p}, {key_ref, value_ref},
                              {{"heads", heads}, {"scale", o.scale}, {"inner", "f32"}});
   return linear(y, name + "o", hf + "o_proj", config_.hidden, {});

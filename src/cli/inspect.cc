@@ -31,7 +31,8 @@ Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
       total +=
           static_cast<uint64_t>(w.expr->stack() * w.expr->rows() * row_bytes(w.expr->scheme, w.expr->cols()));
   Graph cached = built.graph;
-  for (CacheSpec& c : cached.caches) c.type = "bf16";
+  for (CacheSpec& c : cached.caches)
+    if (c.kind != CacheKind::kRows) c.type = "bf16";
   Json json = {
       {"path", checkpoint.path()},
       {"format", checkpoint.format() == SourceFormat::kGguf ? "gguf" : "safetensors"},

@@ -22,7 +22,9 @@ namespace fettle {
 enum class Rows : uint8_t { kTokens, kSelected };
 // How a value's elements are held. The rounded forms are those of the linear kernels
 // (kernels/linear/quantise.h).
-enum class Form : uint8_t { kF32, kBF16, kQ8G32, kQ8T, kF8G128, kF8G128Ue8m0, kRoutes };
+// Routes and selections are numbers of experts and of cache entries, one row a token.
+enum class Form : uint8_t { kF32, kBF16, kQ8G32, kQ8T, kF8G128, kF8G128Ue8m0, kRoutes, kSelection };
+inline bool is_number_form(Form form) { return form != Form::kRoutes && form != Form::kSelection; }
 
 struct ValueType {
   Form form = Form::kF32;
@@ -36,7 +38,7 @@ std::string type_text(const ValueType& type);  // "f32[T, 576]"
 
 enum class Op : uint8_t {
   kEmbed,     // () w=[table]                 -> f32[T, D]: row of the token's id
-  kRmsNorm,   // (x) w=[gain] eps heads as    -> x's shape: each of `heads` parts of a row normalised alone
+  kRmsNorm,   // (x) w=[gain]? eps heads as   -> x's shape: each of `heads` parts of a row normalised alone
   kQuantise,  // (x) as                       -> the rounded form
   kLinear,    // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
   kColumns,   // (x) begin size               -> a view of some columns
@@ -45,15 +47,35 @@ enum class Op : uint8_t {
   kAttention,   // (q, k, v) layer heads scale as -> softmax(scale q.k) v, causal, over the layer's cache, k
                 // and v stored first
   kAdd,         // (a, b)
-  kSiluMul,     // (gate, up) as                -> silu(gate) * up
+  kSiluMul,     // (gate, up) as limit?         -> silu(gate) * up; gate at most limit, up within +-limit
   kSelectRows,  // (x)                          -> the rows whose logits are wanted
-  kLatentAttention,  // (q, c, p) w=[key, value] layer heads scale inner -> multi-head latent attention: of
-                     // head h, q = [n | r]; scores n.(key[h]^T c) + r.p; the sum of value[h] c; latent c[T,
-                     // L], rotated p[T, R] shared by all heads; stacks key[heads, L, N], value[heads, V, L]
+  kLatentAttention,  // (q, c, p, chosen?) w=[key, value] layer heads scale inner -> multi-head latent
+                     // attention: of head h, q = [n | r]; scores n.(key[h]^T c) + r.p; the sum of value[h] c;
+                     // latent c[T, L], rotated p[T, R] shared by all heads; stacks key[heads, L, N],
+                     // value[heads, V, L]; of the past only the chosen positions, if that is given
   kRoute,  // (scores) w=[bias]? k normalise scale groups kept score rank -> routes: the k largest of score +
            // bias within the `kept` groups that rank first, weighed by the score alone
-  kExperts,  // (x, routes) w=[gate, up, down] inner -> sum over the row's routes of weight * down(silu(gate
-             // x) * up x)
+  kExperts,     // (x, routes) w=[gate, up, down] inner limit? early? -> sum over the row's routes of weight *
+                // down(silu(gate x) * up x); early=1: the weight multiplies before down
+  kRepeat,      // (x) count                    -> x, x, ...: [T, count * cols]
+  kHyperMix,    // (x, raw) w=[base, scale] streams iters eps norm_eps -> how residual streams mix, from raw =
+                // x . F^T: kernels/hyper/hyper.h
+  kHyperRead,   // (x, mix) streams             -> sum of pre[j] * stream j
+  kHyperWrite,  // (x, y, mix) streams          -> stream k becomes post[k] y + sum over j of C[j, k] stream j
+  kCompress,    // (a, b) w=[shift, gain] layer rate at eps rope rows -> the entry that stands for `rate`
+                // tokens, in the row of the last of them; what is in other rows does not count:
+                // kernels/compress/compress.h
+  kIndex,       // (q, k, w) layer heads rate top scale -> selection: the `top` entries j of the past with the
+                // largest sum over heads of w[h] relu(scale q[h].k[j]), ascending, padded with -1; ties: the
+                // earlier. An entry is k's row of every rate-th token
+  kWindowAttention,  // (q, kv, entries?, chosen?) w=[sink]? layer heads window rate? scale -> softmax over
+                     // the newest `window` rows of kv and, of every rate-th row of entries, all or the
+                     // chosen; kv and entries are key and value of all heads; sink[h] counts in the
+                     // denominator alone
+  kGroupedLinear,  // (x) w=[stack] inner     -> the i-th of as many column groups of x times member i
+  kRouteByToken,   // (scores) w=[table] normalise scale score -> routes: row id of the table, weighed by
+                   // score
+  kSimulate,       // (x) heads at size kind         -> lanes at.. of every head rounded and restored
 };
 using Attr = std::variant<int64_t, double, std::string>;
 
@@ -76,6 +98,12 @@ struct Node {
   int64_t integer(const std::string& key) const;
   double number(const std::string& key) const;
   const std::string& text(const std::string& key) const;
+  int64_t integer_or(const std::string& key, int64_t fallback) const {
+    return has(key) ? integer(key) : fallback;
+  }
+  double number_or(const std::string& key, double fallback) const {
+    return has(key) ? number(key) : fallback;
+  }
   bool has(const std::string& key) const { return attrs.count(key) != 0; }
 };
 
@@ -92,26 +120,38 @@ struct Rope {
   std::vector<float> inv_freq;
 };
 
-// What one layer keeps of the past.
+// What a layer keeps of the past, by role: "kv", or what an operation names besides. An entry stands for
+// `rate` positions; of a cache with a window only the newest `window` positions are ever read again.
+enum class CacheKind : uint8_t {
+  kFull,    // keys and values
+  kLatent,  // the value is the first v_dim numbers of the key: stored once
+  kRows,    // plain fp32 rows, nothing that is attended to
+};
+std::string_view cache_kind_name(CacheKind kind);
+std::optional<CacheKind> parse_cache_kind(std::string_view name);
+
 struct CacheSpec {
   int64_t layer = 0;
   int64_t kv_heads = 0, k_dim = 0, v_dim = 0;
   std::string type = "f32";  // element type, chosen by a pass
-  bool latent = false;       // v is the first v_dim numbers of k: stored once
+  CacheKind kind = CacheKind::kFull;
+  std::string role = "kv";
+  int64_t window = 0;  // 0: all of the past
+  int64_t rate = 1;
 };
 
 struct Graph {
   std::string architecture;  // for people; nothing depends on it
   int64_t vocab = 0, hidden = 0, layers = 0, context = 0;
   std::vector<Rope> ropes;
-  std::vector<CacheSpec> caches;  // by layer
+  std::vector<CacheSpec> caches;  // ascending by layer
   std::vector<Weight> weights;
   std::vector<Node> nodes;  // in order of execution; the last one yields the logits
 
   const Weight* find_weight(std::string_view name) const;
   Weight* find_weight(std::string_view name);
   const Rope* find_rope(std::string_view name) const;
-  const CacheSpec* find_cache(int64_t layer) const;
+  const CacheSpec* find_cache(int64_t layer, std::string_view role = "kv") const;
   int64_t parameters() const;
   // What one token is multiplied with, as makers of mixtures of experts count it: of the experts those
   // chosen, and not the embedding's table. Without experts: all.
@@ -122,13 +162,14 @@ struct Graph {
 struct OpInfo {
   Op op;
   std::string_view name;
-  int inputs;
+  int min_inputs, max_inputs;
   int min_weights, max_weights;
   bool bias;                               // weights may have biases
   std::vector<std::string_view> integers;  // required attributes
   std::vector<std::string_view> numbers;
   std::vector<std::string_view> texts;
-  bool may_round;  // may carry `as`: the rounded form of its output
+  bool may_round = false;  // may carry `as`: the rounded form of its output
+  std::vector<std::string_view> optional_integers = {}, optional_numbers = {};
 };
 const OpInfo& op_info(Op op);
 const OpInfo* find_op(std::string_view name);
@@ -141,8 +182,14 @@ inline constexpr size_t kMostNodes = 65536;
 inline constexpr size_t kMostRopes = 64;
 inline constexpr int64_t kMostHeads = 65536;
 inline constexpr int64_t kMostHeadColumns = 4096;
+inline constexpr int64_t kMostStreams = 64;
+inline constexpr size_t kMostCaches = 8 * kMostLayers;
+inline constexpr int64_t kMostRate = 65536;  // positions an entry of a cache stands for
 inline constexpr int64_t kMostParameters = int64_t{1} << 50;
 Status check_cache(const CacheSpec& cache);
+
+// The caches of its layer that a node writes and reads.
+std::vector<std::string> cache_roles(const Node& node);
 
 // Places of the weights by name, for those who look up all of them.
 using WeightIndex = std::unordered_map<std::string_view, const Expr*>;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <unordered_set>
+#include <utility>
 
 #include "graph/lexer.h"
 #include "graph/text.h"
@@ -206,18 +207,29 @@ class GraphParser {
   }
 
   Status cache(Lexer& lexer) {
-    if (graph_.caches.size() == kMostLayers) return lexer.wrong("more than {} caches", kMostLayers);
+    if (graph_.caches.size() == kMostCaches) return lexer.wrong("more than {} caches", kMostCaches);
     CacheSpec c;
     TRY(c.layer, lexer.integer());
-    TRY(const std::string kind, lexer.word());
-    if (kind != "full" && kind != "latent")
-      return lexer.wrong("cache is '{}'; expected full or latent", kind);
-    c.latent = kind == "latent";
+    TRY(std::string kind, lexer.word());
+    if (!parse_cache_kind(kind)) {
+      c.role = std::exchange(kind, {});
+      TRY(kind, lexer.word());
+    }
+    const auto parsed = parse_cache_kind(kind);
+    if (!parsed)
+      return lexer.wrong("cache is '{}'; expected full, latent or rows", c.role == "kv" ? kind : c.role);
+    c.kind = *parsed;
     TRY(c.kv_heads, field(lexer, "kv_heads"));
     TRY(c.k_dim, field(lexer, "k_dim"));
     TRY(c.v_dim, field(lexer, "v_dim"));
     TRY_STATUS(lexer.expect("type="));
     TRY(c.type, lexer.word());
+    if (lexer.accept("window=")) {
+      TRY(c.window, lexer.integer());
+    }
+    if (lexer.accept("rate=")) {
+      TRY(c.rate, lexer.integer());
+    }
     graph_.caches.push_back(std::move(c));
     return {};
   }
@@ -309,9 +321,9 @@ class GraphParser {
       if (key == "layer") {
         TRY(node.layer, lexer.integer());
         if (node.layer < 0) return lexer.wrong("layer={}; expected at least 0", node.layer);
-      } else if (is(info.integers, key)) {
+      } else if (is(info.integers, key) || is(info.optional_integers, key)) {
         TRY(node.attrs[key], lexer.integer());
-      } else if (is(info.numbers, key)) {
+      } else if (is(info.numbers, key) || is(info.optional_numbers, key)) {
         TRY(node.attrs[key], lexer.real());
       } else {
         TRY(node.attrs[key], lexer.word());

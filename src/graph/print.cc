@@ -47,9 +47,14 @@ std::string print_graph(const Graph& graph) {
       out += fmt::format("{}{}", i ? ", " : "", rope.inv_freq[i]);
     out += "]\n";
   }
-  for (const CacheSpec& c : graph.caches)
-    out += fmt::format("cache {} {} kv_heads={} k_dim={} v_dim={} type={}\n", c.layer,
-                       c.latent ? "latent" : "full", c.kv_heads, c.k_dim, c.v_dim, c.type);
+  for (const CacheSpec& c : graph.caches) {
+    out += fmt::format("cache {} {}{} kv_heads={} k_dim={} v_dim={} type={}", c.layer,
+                       c.role == "kv" ? "" : c.role + " ", cache_kind_name(c.kind), c.kv_heads, c.k_dim,
+                       c.v_dim, c.type);
+    if (c.window != 0) out += fmt::format(" window={}", c.window);
+    if (c.rate != 1) out += fmt::format(" rate={}", c.rate);
+    out += '\n';
+  }
   for (const Weight& w : graph.weights) out += fmt::format("weight @{} = {}\n", w.name, expr_text(*w.expr));
   for (size_t i = 0; i < graph.nodes.size(); ++i) out += node_text(graph, i);
   return out;

@@ -37,9 +37,9 @@ Status verify_header(const Graph& graph) {
                        shape_text(w.expr->shape), kMostParameters);
     room -= *count;
   }
-  std::set<int64_t> layers;
+  std::set<std::pair<int64_t, std::string>> caches;
   for (const CacheSpec& c : graph.caches) {
-    if (c.layer < 0 || c.layer >= graph.layers || !layers.insert(c.layer).second)
+    if (c.layer < 0 || c.layer >= graph.layers || !caches.insert({c.layer, c.role}).second)
       return bad_input("cache of layer {} is defined twice or outside 0..{}", c.layer, graph.layers - 1);
     TRY_STATUS(check_cache(c));
   }
@@ -48,7 +48,7 @@ Status verify_header(const Graph& graph) {
 
 Status verify_uses(const Graph& graph) {
   std::set<std::string> used;
-  std::set<int64_t> attended;
+  std::set<std::pair<int64_t, std::string>> attended;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     for (const WeightRef& ref : node.weights) {
@@ -57,11 +57,13 @@ Status verify_uses(const Graph& graph) {
     }
     if (node.layer < -1 || node.layer >= graph.layers)
       return bad_input("%{} belongs to layer {} of {}", i, node.layer, graph.layers);
-    if ((node.op == Op::kAttention || node.op == Op::kLatentAttention) && !attended.insert(node.layer).second)
-      return bad_input("%{}: layer {} attends twice over one cache", i, node.layer);
+    for (std::string& role : cache_roles(node))
+      if (!attended.insert({node.layer, std::move(role)}).second)
+        return bad_input("%{}: layer {} attends twice over one cache", i, node.layer);
   }
   for (const CacheSpec& c : graph.caches)
-    if (attended.count(c.layer) == 0) return bad_input("the cache of layer {} is never used", c.layer);
+    if (attended.count({c.layer, c.role}) == 0)
+      return bad_input("the cache of layer {} is never used", c.layer);
   for (const Weight& w : graph.weights)
     if (used.count(w.name) == 0) return bad_input("weight @{} is never used", w.name);
   const auto uses = count_uses(graph);

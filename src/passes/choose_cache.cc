@@ -5,7 +5,8 @@ namespace fettle {
 
 Graph choose_cache(const Graph& graph, const PassOptions& options, PassNotes*) {
   Graph out = graph;
-  for (CacheSpec& cache : out.caches) cache.type = options.kv_type;
+  for (CacheSpec& cache : out.caches)
+    if (cache.kind != CacheKind::kRows) cache.type = options.kv_type;
   return out;
 }
 

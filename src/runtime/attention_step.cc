@@ -54,10 +54,14 @@ class AttentionStep final : public Step {
       for (int64_t r = begin; r < end; ++r) {
         const int64_t position = s.first_position + r - s.row_begin;
         std::byte* block = a_.cache->pool(a_.cache_index) +
-                           s.table[position / kBlockTokens] * a_.cache->block_stride(a_.cache_index);
+                           table(s)[position / kBlockTokens] * a_.cache->block_stride(a_.cache_index);
         kernel_.write_kv(shape_, a_.k.row(r), a_.v.row(r), block, position % kBlockTokens);
       }
     }
+  }
+
+  const int32_t* table(const SequenceRows& s) const {
+    return s.tables[static_cast<size_t>(a_.cache->group(a_.cache_index))].data();
   }
 
   static int64_t splits_of(const SequenceRows& s) {
@@ -101,7 +105,7 @@ class AttentionStep final : public Step {
             .out_stride = a_.out.ld,
             .pool = a_.cache->pool(a_.cache_index),
             .block_stride = a_.cache->block_stride(a_.cache_index),
-            .table = s.table,
+            .table = table(s),
             .first_position = s.first_position,
             .kv_head = task.kv_head,
             .token_begin = task.token_begin,

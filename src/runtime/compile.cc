@@ -152,6 +152,8 @@ class Compiler {
         return compile_route(node, id);
       case Op::kExperts:
         return compile_experts(node, id);
+      default:
+        break;
     }
     return unsupported("operation without a step");
   }
@@ -219,10 +221,8 @@ class Compiler {
     return {};
   }
 
-  int64_t cache_index(const Node& node) const {
-    int64_t index = 0;
-    while (graph_.caches[index].layer != node.layer) ++index;
-    return index;
+  int64_t cache_index(const Node& node, std::string_view role = "kv") const {
+    return graph_.find_cache(node.layer, role) - graph_.caches.data();
   }
   // Where a node computes in fp32 what it hands over rounded.
   Value plain_value(ValueId id) const {

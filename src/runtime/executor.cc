@@ -102,7 +102,7 @@ Result<std::span<const float>> Executor::forward(std::span<const SequenceInput> 
   std::vector<SequenceRows> sequences;
   for (const SequenceInput& input : inputs) {
     const int64_t begin = static_cast<int64_t>(ids.size()), count = static_cast<int64_t>(input.tokens.size());
-    sequences.push_back({begin, count, input.sequence->length, input.sequence->blocks.data()});
+    sequences.push_back({begin, count, input.sequence->length, input.sequence->tables});
     ids.insert(ids.end(), input.tokens.begin(), input.tokens.end());
     for (int64_t i = 0; i < count; ++i) {
       positions.push_back(input.sequence->length + i);

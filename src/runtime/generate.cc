@@ -19,9 +19,7 @@ Result<Reply> generate(Executor& executor, Sequence& sequence, std::span<const i
     return make_error(Code::kUsage, "the prompt has {} tokens; the model's context is {}",
                       sequence.length + static_cast<int64_t>(prompt.size()), executor.graph().context);
   // What the cache can still take of this sequence ends a reply as the context does.
-  const KvCache& cache = executor.cache();
-  const int64_t held =
-      (cache.free_blocks() + static_cast<int64_t>(sequence.blocks.size())) * kBlockTokens - sequence.length;
+  const int64_t held = executor.cache().room(sequence);
   Reply reply;
   auto start = std::chrono::steady_clock::now();
   TRY(std::span<const float> logits, executor.feed(sequence, prompt, options.prefill_chunk));

@@ -33,7 +33,7 @@ struct Value {
 // first_position...
 struct SequenceRows {
   int64_t row_begin, count, first_position;
-  const int32_t* table;
+  std::span<const std::vector<int32_t>> tables;  // by group of the cache
 };
 
 // A row's chosen experts, k a row.

@@ -41,6 +41,7 @@ class StoragePlanner {
     const int64_t rows = type.rows == Rows::kTokens ? max_tokens_ : max_logit_rows_;
     if (type.form == Form::kF32) return static_cast<uint64_t>(rows * type.cols) * sizeof(float);
     if (type.form == Form::kRoutes) return static_cast<uint64_t>(rows * type.cols) * sizeof(Route);
+    if (type.form == Form::kSelection) return static_cast<uint64_t>(rows * type.cols) * sizeof(int32_t);
     return static_cast<uint64_t>(activation_bytes(activation_of(type.form), rows, type.cols));
   }
 

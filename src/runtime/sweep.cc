@@ -93,7 +93,7 @@ std::span<const float> Sweep::run(const Chunk& chunk, float* stream) {
   std::vector<int64_t> positions(static_cast<size_t>(chunk.count)), rows(static_cast<size_t>(chunk.count));
   std::iota(positions.begin(), positions.end(), chunk.first);
   std::iota(rows.begin(), rows.end(), 0);
-  const SequenceRows sequence{0, chunk.count, chunk.first, place_.blocks.data()};
+  const SequenceRows sequence{0, chunk.count, chunk.first, place_.tables};
   Run run{impl.pool,
           impl.pool.size(),
           chunk.count,

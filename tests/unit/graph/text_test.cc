@@ -55,6 +55,46 @@ weight @down = source("d", bf16, [4, 8, 6])
 %11 : f32[R, 8] = linear(%10) w=[@embed]
 )";
 
+const char* const kStreams = R"(graph "streams" vocab=8 hidden=4 layers=1 context=64
+rope @rope pairs scale=1 inv_freq=[1]
+cache 0 latent kv_heads=1 k_dim=4 v_dim=4 type=bf16 window=8
+cache 0 recent rows kv_heads=1 k_dim=16 v_dim=16 type=f32 window=8
+cache 0 entries latent kv_heads=1 k_dim=4 v_dim=4 type=bf16 rate=4
+cache 0 index latent kv_heads=1 k_dim=4 v_dim=4 type=bf16 rate=4
+weight @embed = source("e", f32, [8, 4])
+weight @fn = source("f", f32, [8, 8])
+weight @base = source("b", f32, [8])
+weight @scale = source("s", f32, [3])
+weight @a = source("a", bf16, [8, 4])
+weight @shift = source("p", f32, [4, 8])
+weight @gain = source("g", f32, [4])
+weight @sink = source("k", f32, [2])
+weight @o = source("o", bf16, [2, 2, 4])
+weight @router = source("r", f32, [3, 4])
+weight @table = source("t", f32, [8, 2])
+weight @gate = source("x", bf16, [3, 6, 4])
+weight @down = source("y", bf16, [3, 4, 6])
+%0 : f32[T, 4] = embed() w=[@embed]
+%1 : f32[T, 8] = repeat(%0) count=2
+%2 : f32[T, 8] = linear(%1) w=[@fn] layer=0
+%3 : f32[T, 8] = hyper_mix(%1, %2) w=[@base, @scale] eps=0.001 iters=3 norm_eps=0.01 streams=2 layer=0
+%4 : f32[T, 4] = hyper_read(%1, %3) streams=2 layer=0
+%5 : f32[T, 8] = linear(%4) w=[@a] layer=0
+%6 : f32[T, 4] = compress(%5, %5) w=[@shift, @gain] at=2 eps=0.01 rate=4 rope=rope rows=recent layer=0
+%7 : f32[T, 4] = simulate(%6) at=0 heads=1 kind=hadamard_e2m1_g32 size=4 layer=0
+%8 : f32[T, 2] = columns(%5) begin=0 size=2 layer=0
+%9 : selection[T, 3] = index(%5, %7, %8) heads=2 rate=4 scale=0.5 top=3 layer=0
+%10 : f32[T, 8] = window_attention(%5, %4, %6, %9) w=[@sink] heads=2 rate=4 scale=0.5 window=8 layer=0
+%11 : f32[T, 4] = grouped_linear(%10) w=[@o] inner=f32 layer=0
+%12 : f32[T, 3] = linear(%11) w=[@router] layer=0
+%13 : routes[T, 2] = route_by_token(%12) w=[@table] normalise=1 scale=1.5 score=sqrtsoftplus layer=0
+%14 : f32[T, 4] = experts(%11, %13) w=[@gate, @gate, @down] early=1 inner=f32 limit=0.5 layer=0
+%15 : f32[T, 8] = hyper_write(%1, %14, %3) streams=2 layer=0
+%16 : f32[R, 8] = select_rows(%15)
+%17 : f32[R, 4] = columns(%16) begin=0 size=4
+%18 : f32[R, 8] = linear(%17) w=[@embed]
+)";
+
 std::string error_of(const std::string& text) {
   const auto graph = parse_graph(text, "test.fir");
   return graph.ok() ? "" : graph.error().message();
@@ -124,7 +164,7 @@ TEST(GraphText, LatentAttentionAndGroupedRoutes) {
       {"at=3 heads=2", "at=4 heads=2", "lanes 4..6 of heads of 5 columns"},
       {"at=3 heads=2", "at=-1 heads=2", "lanes -1..1"},
       {"cache 0 latent", "cache 0 full", "do not fit the cache"},
-      {"cache 0 latent", "cache 0 other", "expected full or latent"},
+      {"cache 0 latent", "cache 0 other", "expected full, latent or rows"},
       {"k_dim=6 v_dim=4", "k_dim=6 v_dim=3", "do not fit the cache"},
       {"2, 0, 3)", "2, 5, 3)", "rows 5..+3 of each of 2 heads"},
       {"2, 0, 3)", "3, 0, 3)", "of each of 3 heads"},
@@ -140,6 +180,45 @@ TEST(GraphText, LatentAttentionAndGroupedRoutes) {
   for (const auto& c : cases)
     EXPECT_NE(error_of(replaced(kLatent, c.from, c.to)).find(c.expected), std::string::npos)
         << c.to << " -> " << error_of(replaced(kLatent, c.from, c.to));
+}
+
+TEST(GraphText, StreamsCompressedEntriesAndChoices) {
+  const auto graph = parse_graph(kStreams, "test.fir");
+  ASSERT_TRUE(graph.ok()) << graph.error().message();
+  EXPECT_EQ(print_graph(*graph), kStreams);
+  EXPECT_EQ(graph->find_cache(0, "entries")->rate, 4);
+  struct Case {
+    const char *from, *to, *expected;
+  };
+  const Case cases[] = {
+      {"window=8\ncache 0 recent", "window=7\ncache 0 recent", "window is 8; the cache of layer 0 keeps 7"},
+      {"k_dim=16 v_dim=16 type=f32 window=8", "k_dim=16 v_dim=16 type=f32 window=7",
+       "does not keep 8 rows of 16"},
+      {"k_dim=16 v_dim=16 type=f32", "k_dim=16 v_dim=16 type=bf16", "rows are one head of fp32 numbers"},
+      {"rate=4\ncache 0 index", "rate=3\ncache 0 index", "does not keep 4 numbers for every 4 tokens"},
+      {"rate=4\nweight", "rate=70000\nweight", "a rate of 1 to 65536"},
+      {"cache 0 entries latent", "cache 0 index latent", "no cache 'entries'"},
+      {"streams=2 layer=0\n%4", "streams=3 layer=0\n%4", "8 columns in 3 streams"},
+      {"iters=3", "iters=0", "iters is 0"},
+      {"source(\"s\", f32, [3])", "source(\"s\", f32, [2])", "do not fit 8 columns"},
+      {"compress(%5, %5)", "compress(%5, %4)", "at rate 4"},
+      {"at=2 eps=0.01", "at=3 eps=0.01", "lanes 3..5"},
+      {"kind=hadamard_e2m1_g32 size=4", "kind=e9 size=4", "kind is 'e9'; expected e4m3_g64"},
+      {"at=0 heads=1 kind=hadamard_e2m1_g32 size=4", "at=0 heads=1 kind=hadamard_e2m1_g32 size=3",
+       "expected a power of two"},
+      {"index(%5, %7, %8) heads=2", "index(%5, %7, %5) heads=2", "do not fit 2 heads"},
+      {"(%5, %4, %6, %9) w=[@sink]", "(%5, %4, %6, %9) w=[@gain]", "sink is [4]; there are 2 heads"},
+      {"(%5, %4, %6, %9) w=[@sink]", "(%5, %4) w=[@sink]", "entries and their rate go together"},
+      {"(%5, %4, %6, %9) w=[@sink]", "(%5, %4, %6, %6) w=[@sink]", "input 3 does not choose"},
+      {"w=[@o] inner=f32", "w=[@o] inner=routes", "'inner' must be a form"},
+      {"source(\"t\", f32, [8, 2])", "source(\"t\", f32, [7, 2])", "table is [7, 2]; vocab is 8"},
+      {"limit=0.5", "limit=0", "limit is 0"},
+      {"limit=0.5", "limit=-0.5", "limit is -0.5; expected above 0"},
+      {"hyper_write(%1, %14, %3)", "hyper_write(%1, %1, %3)", "adds f32[T, 8] to streams of f32[T, 4]"},
+  };
+  for (const Case& c : cases)
+    EXPECT_NE(error_of(replaced(kStreams, c.from, c.to)).find(c.expected), std::string::npos)
+        << c.to << " -> " << error_of(replaced(kStreams, c.from, c.to));
 }
 
 TEST(GraphText, UnusedAndRepeatedThingsAreRefused) {
@@ -184,9 +263,9 @@ weight @down = stack("d{}", bf16, [2, 4, 6])
 
 TEST(GraphText, MoreThanAnyModelIsRefused) {
   std::string many = "graph \"g\" vocab=8 hidden=4 layers=0 context=16\n";
-  for (int i = 0; i < 2000; ++i)
+  for (int i = 0; i < 9000; ++i)
     many += fmt::format("cache {} full kv_heads=1 k_dim=1 v_dim=1 type=f32\n", i);
-  EXPECT_NE(error_of(many).find("more than 1024 caches"), std::string::npos);
+  EXPECT_NE(error_of(many).find("more than 8192 caches"), std::string::npos);
   EXPECT_NE(
       error_of(replaced(kSmall, "source(\"v\", bf16, [4, 4])", "source(\"v\", bf16, [1099511627776, 4])"))
           .find("more than"),
