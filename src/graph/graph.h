@@ -72,10 +72,10 @@ enum class Op : uint8_t {
                      // the newest `window` rows of kv and, of every rate-th row of entries, all or the
                      // chosen; kv and entries are key and value of all heads; sink[h] counts in the
                      // denominator alone
-  kGroupedLinear,  // (x) w=[stack] inner     -> the i-th of as many column groups of x times member i
-  kRouteByToken,   // (scores) w=[table] normalise scale score -> routes: row id of the table, weighed by
-                   // score
-  kSimulate,       // (x) heads at size kind         -> lanes at.. of every head rounded and restored
+  kGroupedLinear,    // (x) w=[stack] inner     -> the i-th of as many column groups of x times member i
+  kRouteByToken,     // (scores) w=[table] normalise scale score -> routes: row id of the table, weighed by
+                     // score
+  kSimulate,         // (x) heads at size kind         -> lanes at.. of every head rounded and restored
 };
 using Attr = std::variant<int64_t, double, std::string>;
 

@@ -39,6 +39,9 @@ int64_t kv_block_bytes(const KvShape& shape);  // one block of one layer; a mult
 using WriteKvFn = void (*)(const KvShape& shape, const float* k, const float* v, std::byte* block,
                            int64_t slot);
 
+// Copies one position between blocks of the same shape.
+void copy_kv(const KvShape& shape, const std::byte* from, int64_t from_slot, std::byte* to, int64_t to_slot);
+
 struct AttentionArgs {
   KvShape kv;
   int64_t heads;   // query heads, a multiple of kv_heads; head h uses kv head h / (heads / kv_heads)

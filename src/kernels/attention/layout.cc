@@ -45,6 +45,26 @@ void v_of_k(const KvShape& shape, const float* k_part, float* v_part) {
   }
 }
 
+void copy_kv(const KvShape& shape, const std::byte* from, int64_t from_slot, std::byte* to, int64_t to_slot) {
+  const BlockLayout layout(shape);
+  for (int64_t h = 0; h < shape.kv_heads; ++h) {
+    const int64_t head = h * layout.head_words() * int64_t{sizeof(float)};
+    const auto* k = reinterpret_cast<const uint32_t*>(from + head) + layout.k_word(from_slot, 0);
+    auto* to_k = reinterpret_cast<uint32_t*>(to + head) + layout.k_word(to_slot, 0);
+    for (int64_t i = 0; i < layout.k_words; ++i) to_k[i * kLanes] = k[i * kLanes];
+    if (shape.latent) continue;
+    if (layout.v_step == 1) {
+      for (int64_t c = 0; c < shape.v_dim; ++c)
+        reinterpret_cast<uint32_t*>(to + head)[layout.v_word(to_slot, c)] =
+            reinterpret_cast<const uint32_t*>(from + head)[layout.v_word(from_slot, c)];
+      continue;
+    }
+    for (int64_t c = 0; c < shape.v_dim; ++c)
+      reinterpret_cast<uint16_t*>(to + head)[layout.v_word(to_slot, c) * 2 + to_slot % 2] =
+          reinterpret_cast<const uint16_t*>(from + head)[layout.v_word(from_slot, c) * 2 + from_slot % 2];
+  }
+}
+
 void write_kv(const KvShape& shape, const float* k, const float* v, std::byte* block, int64_t slot) {
   const BlockLayout layout(shape);
   for (int64_t h = 0; h < shape.kv_heads; ++h, k += shape.k_dim, v += shape.v_dim) {
