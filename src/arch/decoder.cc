@@ -31,7 +31,8 @@ Status check_config(const DecoderConfig& c, const std::string& file) {
 
 }  // namespace
 
-Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields,
+                                          const DecoderReading& reading) {
   DecoderConfig c{};
   TRY(c.vocab, fields.size("vocab_size"));
   TRY(c.hidden, fields.size("hidden_size"));
@@ -39,11 +40,17 @@ Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const Mo
   TRY(c.heads, fields.size("num_attention_heads"));
   TRY(c.kv_heads, fields.size_or("num_key_value_heads", c.heads));
   TRY(c.head_dim, fields.size_or("head_dim", c.hidden / c.heads));
-  TRY(c.inner, fields.size("intermediate_size"));
+  if (reading.dense_mlp) {
+    TRY(c.inner, fields.size("intermediate_size"));
+  }
   TRY(c.context, fields.size_or("max_position_embeddings", 2048));
   TRY(c.norm_eps, fields.number("rms_norm_eps"));
   TRY(c.tied_head, fields.boolean_or("tie_word_embeddings", false));
-  TRY(c.rope, rope_config(checkpoint, fields));
+  if (reading.rope) {
+    c.rope = *reading.rope;
+  } else {
+    TRY(c.rope, rope_config(checkpoint, fields));
+  }
   TRY(const std::string act, fields.string_or("hidden_act", "silu"));
   c.rope_dim = c.head_dim;
   if (act != "silu")
@@ -72,6 +79,17 @@ Result<ExprPtr> DecoderBuilder::stored(const std::string& hf_name, const Shape& 
                      shape_text(tensor.shape), shape_text(shape));
   consumed_.insert(ref.name);
   return source_expr(ref.name, *tensor.scheme, shape);
+}
+
+Result<ExprPtr> DecoderBuilder::numbers(const std::string& hf_name, const Shape& shape) {
+  if (!checkpoint_.has_weights()) return source_expr(hf_name, Scheme::kF32, shape);
+  TRY(const TensorRef ref, resolve_tensor(checkpoint_, hf_name));
+  const StoredTensor& tensor = *checkpoint_.find(ref.name);
+  if ((tensor.dtype != DType::kI64 && tensor.dtype != DType::kI32) || tensor.shape != shape)
+    return bad_input("{}: tensor '{}' is {} {}; expected whole numbers {}", checkpoint_.path(), ref.name,
+                     tensor.storage_name(), shape_text(tensor.shape), shape_text(shape));
+  consumed_.insert(ref.name);
+  return source_expr(ref.name, Scheme::kF32, shape);
 }
 
 Result<std::string> DecoderBuilder::tensor(const std::string& name, const std::string& hf_name,
@@ -159,12 +177,14 @@ Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const
 }
 
 Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias,
-                                          const std::string& part) {
+                                          const std::string& part, double limit) {
   const std::string hf = fmt::format("model.layers.{}.{}.", layer, part),
                     name = fmt::format("layers.{}.{}", layer, part == "mlp" ? "" : "shared.");
   TRY(const ValueId gate, linear(x, name + "gate", hf + "gate_proj", inner, {0, bias}));
   TRY(const ValueId up, linear(x, name + "up", hf + "up_proj", inner, {0, bias}));
-  const ValueId h = ops_.add(Op::kSiluMul, {gate, up});
+  std::map<std::string, Attr> attrs;
+  if (limit > 0) attrs["limit"] = limit;
+  const ValueId h = ops_.add(Op::kSiluMul, {gate, up}, {}, std::move(attrs));
   return linear(h, name + "down", hf + "down_proj", config_.hidden, {0, bias});
 }
 
@@ -226,15 +246,22 @@ Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions o) {
                                    {"kept", o.kept_groups},
                                    {"score", o.score},
                                    {"rank", o.rank}});
+  return moe_of(layer, x, routes, o);
+}
+
+Result<ValueId> DecoderBuilder::moe_of(int64_t layer, ValueId x, ValueId routes, const MoeOptions& o) {
+  const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
   TRY(const ExpertStacks e, expert_stacks(name, hf, o));
+  std::map<std::string, Attr> attrs = {{"inner", "f32"}};
+  if (o.limit > 0) attrs["limit"] = o.limit;
   const ValueId y =
-      ops_.add(Op::kExperts, {x, routes}, {{e.gate, ""}, {e.up, ""}, {e.down, ""}}, {{"inner", "f32"}});
+      ops_.add(Op::kExperts, {x, routes}, {{e.gate, ""}, {e.up, ""}, {e.down, ""}}, std::move(attrs));
   if (o.shared_inner == 0) return y;
-  TRY(const ValueId shared, gated_mlp(layer, x, o.shared_inner, false, "mlp.shared_experts"));
+  TRY(const ValueId shared, gated_mlp(layer, x, o.shared_inner, false, "mlp.shared_experts", o.limit));
   return add(y, shared);
 }
 
-Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
+Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter, const Ending& leave) {
   graph_.architecture = fields_.architecture();
   graph_.vocab = config_.vocab;
   graph_.hidden = config_.hidden;
@@ -246,12 +273,18 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer) {
 
   TRY(std::string table, tensor("embed", "model.embed_tokens.weight", {config_.vocab, config_.hidden}));
   ValueId x = ops_.add(Op::kEmbed, {}, {{table, ""}});
+  if (enter) {
+    TRY(x, enter(*this, x));
+  }
   for (int64_t n = 0; n < config_.layers; ++n) {
     ops_.set_layer(n);
     TRY(x, layer(*this, n, x));
   }
   ops_.set_layer(-1);
   x = ops_.add(Op::kSelectRows, {x});
+  if (leave) {
+    TRY(x, leave(*this, x));
+  }
   TRY(x, norm(x, "norm", "model.norm.weight", config_.hidden));
   if (config_.tied_head) {
     ops_.add(Op::kLinear, {x}, {{table, ""}});

@@ -21,7 +21,12 @@ struct DecoderConfig {
   int64_t rope_dim;         // rotated lanes of a head
   bool rope_pairs = false;  // of neighbours, not of halves
 };
-Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields);
+struct DecoderReading {
+  const RopeConfig* rope = nullptr;  // read already; null: where most models have it
+  bool dense_mlp = true;             // some layer has one, whose width the configuration says
+};
+Result<DecoderConfig> read_decoder_config(const Checkpoint& checkpoint, const ModelFields& fields,
+                                          const DecoderReading& reading = {});
 
 class DecoderBuilder {
  public:
@@ -29,9 +34,18 @@ class DecoderBuilder {
 
   // Runs `layer(builder, n, residual)` for every layer between embedding and head.
   using Layer = std::function<Result<ValueId>(DecoderBuilder& builder, int64_t layer, ValueId residual)>;
-  Result<BuiltGraph> build(const Layer& layer);
+  // What the residual stream is made of the embedding, and of it what the last norm reads; absent: the same.
+  using Ending = std::function<Result<ValueId>(DecoderBuilder& builder, ValueId x)>;
+  Result<BuiltGraph> build(const Layer& layer, const Ending& enter = nullptr, const Ending& leave = nullptr);
 
-  // A tensor by its Hugging Face name, required to have the shape; defines the weight under `name`.
+  // For architectures that go beyond what follows here.
+  GraphBuilder& ops() { return ops_; }
+  Graph& graph() { return graph_; }
+
+  // A tensor by its Hugging Face name, required to have the shape; `tensor` defines the weight under `name`.
+  // numbers(): a table of whole numbers.
+  Result<ExprPtr> stored(const std::string& hf_name, const Shape& shape);
+  Result<ExprPtr> numbers(const std::string& hf_name, const Shape& shape);
   Result<std::string> tensor(const std::string& name, const std::string& hf_name, const Shape& shape);
   bool has_tensor(const std::string& hf_name) const;
 
@@ -69,7 +83,7 @@ class DecoderBuilder {
 
   // `part`: "mlp" or "mlp.shared_experts".
   Result<ValueId> gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias = false,
-                            const std::string& part = "mlp");
+                            const std::string& part = "mlp", double limit = 0);
   // `experts` gated MLPs of which `k` are used for each token.
   struct MoeOptions {
     int64_t experts, k, inner;
@@ -78,16 +92,18 @@ class DecoderBuilder {
     int64_t groups = 1, kept_groups = 1;
     std::string score = "softmax";
     std::string rank = "max";  // of groups: by their best expert, or by the sum of the two best
+    double limit = 0;          // of gate and up; 0: none
     bool choice_bias = false;  // added to the scores for choosing only
     int64_t shared_inner = 0;  // width of the MLP that every token uses besides
   };
   Result<ValueId> moe(int64_t layer, ValueId x, MoeOptions options);
+  // The same behind a router of one's own.
+  Result<ValueId> moe_of(int64_t layer, ValueId x, ValueId routes, const MoeOptions& options);
 
   ValueId add(ValueId a, ValueId b) { return ops_.add(Op::kAdd, {a, b}); }
   const DecoderConfig& config() const { return config_; }
 
  private:
-  Result<ExprPtr> stored(const std::string& hf_name, const Shape& shape);
   Result<std::string> expert_stack(const std::string& name, const std::string& pattern, const Shape& shape);
   struct ExpertStacks {
     std::string gate, up, down;

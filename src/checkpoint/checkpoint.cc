@@ -6,6 +6,7 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/hugging_face.h"
 #include "checkpoint/tensor_index.h"
+#include "checkpoint/whole_numbers.h"
 
 namespace fettle {
 
@@ -71,6 +72,8 @@ Result<std::unordered_map<std::string, size_t>> index_tensors(const std::vector<
   return index;
 }
 
+Checkpoint::Checkpoint() : whole_numbers_(std::make_shared<WholeNumbers>()) {}
+
 Result<Checkpoint> Checkpoint::open(const std::string& path) {
   if (is_directory(path)) return open_hugging_face(path);
   TRY(const auto file, MappedFile::open(path));
@@ -90,6 +93,7 @@ Result<MatrixView> Checkpoint::matrix(std::string_view name, int64_t stack_index
   const StoredTensor* tensor = find(name);
   if (!tensor) return bad_input("{}: tensor {} is missing", path_, show_name(name));
   const std::string place = fmt::format("{}: tensor {}", path_, show_name(name));
+  if (holds_whole_numbers(*tensor)) return whole_numbers_->matrix(*tensor, place);
   if (!tensor->scheme)
     return unsupported(
         "{}: stored as {}; expected numbers that stand for themselves (F32, F16, BF16), a block format, or "

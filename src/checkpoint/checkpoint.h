@@ -39,6 +39,8 @@ struct StoredTensor {
   int64_t elements() const;
 };
 
+class WholeNumbers;
+
 class Checkpoint {
  public:
   static Result<Checkpoint> open(const std::string& path);
@@ -53,7 +55,8 @@ class Checkpoint {
 
   const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in file order
   const StoredTensor* find(std::string_view name) const;
-  // The tensor as a matrix: 1-d -> one row, 2-d as it is, 3-d -> the index-th matrix of the stack.
+  // The tensor as a matrix: 1-d -> one row, 2-d as it is, 3-d -> the index-th matrix of the stack. Whole
+  // numbers (I32, I64) come as fp32 that hold them exactly.
   Result<MatrixView> matrix(std::string_view name, int64_t stack_index = 0) const;
 
   // name -> contents, as fettle's text folder and artifacts keep them: tokenizer.json, tokenizer_config.json,
@@ -66,6 +69,7 @@ class Checkpoint {
   std::vector<std::string> warnings() const { return warnings_; }
 
  private:
+  Checkpoint();
   friend Result<Checkpoint> open_hugging_face(const std::string& directory);
   friend Result<Checkpoint> open_gguf(const std::string& path);
 
@@ -74,6 +78,7 @@ class Checkpoint {
   Json config_;
   std::vector<StoredTensor> tensors_;
   std::unordered_map<std::string, size_t> index_;
+  std::shared_ptr<WholeNumbers> whole_numbers_;
   std::vector<std::string> files_;
   std::vector<std::string> warnings_;
 };

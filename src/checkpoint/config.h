@@ -32,6 +32,9 @@ class ModelFields {
   Result<std::vector<int64_t>> integers(std::string_view field) const {
     return reader().integers(spelling(field));
   }
+  Result<std::vector<std::string>> strings(std::string_view field) const {
+    return reader().strings(spelling(field));
+  }
   Result<JsonReader> object(std::string_view field) const { return reader().object(spelling(field)); }
 
   Result<int64_t> integer_or(std::string_view field, int64_t fallback) const;
@@ -78,5 +81,12 @@ struct RopeConfig {
 };
 
 Result<RopeConfig> rope_config(const Checkpoint& checkpoint, const ModelFields& fields);
+
+// Of models that rotate some layers another way: rope_theta alone for `main`, compress_rope_theta with
+// rope_scaling for `compress`; or both under these names in rope_parameters.
+struct RopePair {
+  RopeConfig main, compress;
+};
+Result<RopePair> rope_pair(const ModelFields& fields);
 
 }  // namespace fettle

@@ -133,6 +133,29 @@ Result<RopeConfig> from_gguf(const Checkpoint& checkpoint, const ModelFields& fi
 
 }  // namespace
 
+Result<RopePair> rope_pair(const ModelFields& fields) {
+  RopePair pair;
+  if (fields.has("rope_parameters")) {
+    TRY(const JsonReader both, fields.object("rope_parameters"));
+    for (const auto& [name, rope] : {std::pair("main", &pair.main), std::pair("compress", &pair.compress)}) {
+      TRY(const JsonReader one, both.object(name));
+      TRY(rope->theta, positive(one, "rope_theta"));
+      TRY_STATUS(read_scaling(one, 0.0, rope));
+    }
+    return pair;
+  }
+  TRY(pair.main.theta, fields.number_or("rope_theta", pair.main.theta));
+  TRY(pair.compress.theta, fields.number("compress_rope_theta"));
+  for (const double theta : {pair.main.theta, pair.compress.theta})
+    if (!std::isfinite(theta) || theta <= 0)
+      return bad_input("{}: rope_theta {} and compress_rope_theta {}; expected numbers above zero",
+                       fields.file(), pair.main.theta, pair.compress.theta);
+  if (!fields.has("rope_scaling")) return pair;
+  TRY(const JsonReader scaling, fields.object("rope_scaling"));
+  TRY_STATUS(read_scaling(scaling, 0.0, &pair.compress));
+  return pair;
+}
+
 Result<RopeConfig> rope_config(const Checkpoint& checkpoint, const ModelFields& fields) {
   if (checkpoint.format() == SourceFormat::kGguf) return from_gguf(checkpoint, fields);
   return from_hugging_face(checkpoint.config(), fields.file());

@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "base/show_name.h"
+#include "checkpoint/native_names.h"
 
 namespace fettle {
 
@@ -113,6 +114,8 @@ std::optional<TensorRef> gguf_tensor_name(std::string_view hf_name) {
 
 Result<TensorRef> resolve_tensor(const Checkpoint& checkpoint, std::string_view hf_name) {
   if (checkpoint.find(hf_name)) return TensorRef{std::string(hf_name), 0};
+  for (std::string& native : native_tensor_names(hf_name))
+    if (checkpoint.find(native)) return TensorRef{std::move(native), 0};
   const std::optional<TensorRef> other = gguf_tensor_name(hf_name);
   if (!other)
     return bad_input("{}: tensor {} is missing (GGUF has no name for it)", checkpoint.path(),
