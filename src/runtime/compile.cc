@@ -1,8 +1,10 @@
 #include "runtime/compile.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
+#include "kernels/linear/layout.h"
 
 namespace fettle {
 
@@ -70,6 +72,23 @@ class Compiler {
     return out;
   }
 
+  // All numbers of a matrix.
+  Result<std::vector<float>> fetch_numbers(const std::string& name) {
+    TRY(const StoredWeight stored, fetch(name));
+    const int64_t rows = stored.shape[0], cols = stored.shape.back(), stride = row_bytes(stored.scheme, cols);
+    std::vector<float> out(static_cast<size_t>(rows * cols));
+    std::vector<std::byte> canonical(static_cast<size_t>(stride * kTileRows));
+    for (int64_t begin = 0; begin < rows; begin += kTileRows) {
+      const int64_t count = std::min(kTileRows, rows - begin);
+      unpack_tile(stored.scheme, stored.data + begin / kTileRows * packed_tile_bytes(stored.scheme, cols),
+                  count, cols, canonical.data(), stride);
+      for (int64_t r = 0; r < count; ++r)
+        scheme_info(stored.scheme)
+            .decode_row(canonical.data() + r * stride, cols, out.data() + (begin + r) * cols);
+    }
+    return out;
+  }
+
   // The plan's kernels where they fit this machine, then the best there is for every number of rows.
   Result<BoundLinear> bind(const WeightRef& ref, Form form) {
     BoundLinear linear;
@@ -117,7 +136,10 @@ class Compiler {
         return {};
       }
       case Op::kRmsNorm: {
-        TRY(std::vector<float> gain, fetch_vector(node.weights[0].weight));
+        std::vector<float> gain(static_cast<size_t>(node.type.cols / node.integer("heads")), 1.0f);
+        if (!node.weights.empty()) {
+          TRY(gain, fetch_vector(node.weights[0].weight));
+        }
         emit(make_rms_norm_step(in(node, 0), std::move(gain), static_cast<float>(node.number("eps")), out,
                                 isa),
              id);
@@ -141,7 +163,9 @@ class Compiler {
           program_.steps.back().produces = id;  // the linear just before has added already
         return {};
       case Op::kSiluMul:
-        emit(make_silu_mul_step(in(node, 0), in(node, 1), out, isa), id);
+        emit(make_silu_mul_step(in(node, 0), in(node, 1), static_cast<float>(node.number_or("limit", 0)), out,
+                                isa),
+             id);
         return {};
       case Op::kSelectRows:
         emit(make_select_rows_step(in(node, 0), out), id);
@@ -152,7 +176,31 @@ class Compiler {
         return compile_route(node, id);
       case Op::kExperts:
         return compile_experts(node, id);
-      default:
+      case Op::kRepeat:
+        emit(make_repeat_step(in(node, 0), out), id);
+        return {};
+      case Op::kSimulate:
+        emit(make_simulate_step(in(node, 0), out, node), id);
+        return {};
+      case Op::kHyperMix:
+        return compile_hyper_mix(node, id);
+      case Op::kHyperRead:
+        emit(make_hyper_read_step(in(node, 0), in(node, 1), node.integer("streams"), out, isa), id);
+        return {};
+      case Op::kHyperWrite:
+        emit(
+            make_hyper_write_step({in(node, 0), in(node, 1), in(node, 2), out, node.integer("streams"), isa}),
+            id);
+        return {};
+      case Op::kCompress:
+        return compile_compress(node, id);
+      case Op::kWindowAttention:
+        return compile_window_attention(node, id);
+      case Op::kGroupedLinear:
+        return compile_grouped_linear(node, id);
+      case Op::kRouteByToken:
+        return compile_token_route(node, id);
+      case Op::kIndex:
         break;
     }
     return unsupported("operation without a step");
@@ -217,6 +265,109 @@ class Compiler {
                           .score = node.text("score"),
                           .bias = std::move(bias),
                           .isa = options_.isa}),
+         id);
+    return {};
+  }
+
+  Status compile_hyper_mix(const Node& node, ValueId id) {
+    TRY(std::vector<float> base, fetch_vector(node.weights[0].weight));
+    TRY(std::vector<float> scale, fetch_vector(node.weights[1].weight));
+    emit(make_hyper_mix_step({.x = in(node, 0),
+                              .raw = in(node, 1),
+                              .out = frame_.values[id],
+                              .base = std::move(base),
+                              .scale = std::move(scale),
+                              .streams = node.integer("streams"),
+                              .iterations = node.integer("iters"),
+                              .eps = static_cast<float>(node.number("eps")),
+                              .norm_eps = static_cast<float>(node.number("norm_eps")),
+                              .isa = options_.isa}),
+         id);
+    return {};
+  }
+
+  Status compile_compress(const Node& node, ValueId id) {
+    TRY(std::vector<float> shift, fetch_numbers(node.weights[0].weight));
+    TRY(std::vector<float> gain, fetch_vector(node.weights[1].weight));
+    emit(make_compress_step({.a = in(node, 0),
+                             .gate = in(node, 1),
+                             .out = frame_.values[id],
+                             .shift = std::move(shift),
+                             .gain = std::move(gain),
+                             .rate = node.integer("rate"),
+                             .at = node.integer("at"),
+                             .eps = static_cast<float>(node.number("eps")),
+                             .rope = *graph_.find_rope(node.text("rope")),
+                             .cache = &cache_,
+                             .cache_index = cache_index(node, node.text("rows")),
+                             .isa = options_.isa}),
+         id);
+    return {};
+  }
+
+  Status compile_window_attention(const Node& node, ValueId id) {
+    WindowAttentionStepArgs args{.q = in(node, 0),
+                                 .kv = in(node, 1),
+                                 .out = frame_.values[id],
+                                 .entries = {},
+                                 .chosen = {},
+                                 .sinks = {},
+                                 .heads = node.integer("heads"),
+                                 .window = node.integer("window"),
+                                 .rate = node.integer_or("rate", 0),
+                                 .scale = static_cast<float>(node.number("scale")),
+                                 .cache = &cache_,
+                                 .cache_index = cache_index(node),
+                                 .entry_cache_index = -1,
+                                 .isa = options_.isa};
+    if (node.inputs.size() > 2) {
+      args.entries = in(node, 2);
+      args.entry_cache_index = cache_index(node, "entries");
+    }
+    if (node.inputs.size() > 3) args.chosen = in(node, 3);
+    if (!node.weights.empty()) {
+      TRY(args.sinks, fetch_vector(node.weights[0].weight));
+    }
+    if (args.q.ld != args.q.type.cols || args.out.ld != args.out.type.cols)
+      return unsupported("reads or writes heads where they lie among others");
+    TRY(auto step, make_window_attention_step(std::move(args)));
+    emit(std::move(step), id);
+    return {};
+  }
+
+  Status compile_grouped_linear(const Node& node, ValueId id) {
+    const Form inner = *parse_form(node.text("inner"));
+    TRY(BoundLinear linear, bind(node.weights[0], inner));
+    const int64_t groups = linear.weight.shape[0];
+    emit(make_grouped_linear_step({.x = in(node, 0),
+                                   .out = frame_.values[id],
+                                   .linear = std::move(linear),
+                                   .groups = groups,
+                                   .inner_form = inner,
+                                   .work = work(id),
+                                   .isa = options_.isa}),
+         id);
+    return {};
+  }
+
+  Status compile_token_route(const Node& node, ValueId id) {
+    TRY(const std::vector<float> numbers, fetch_numbers(node.weights[0].weight));
+    const int64_t experts = in(node, 0).type.cols;
+    std::vector<int32_t> table;
+    for (const float number : numbers) {
+      if (!(number >= 0) || number >= static_cast<float>(experts) || number != std::floor(number))
+        return bad_input("weight @{} sends a token to expert {}; expected 0 to {}", node.weights[0].weight,
+                         number, experts - 1);
+      table.push_back(static_cast<int32_t>(number));
+    }
+    emit(make_token_route_step({.scores = in(node, 0),
+                                .out = frame_.values[id],
+                                .table = std::move(table),
+                                .k = node.type.cols,
+                                .normalise = node.integer("normalise") != 0,
+                                .scale = static_cast<float>(node.number("scale")),
+                                .score = node.text("score"),
+                                .isa = options_.isa}),
          id);
     return {};
   }
@@ -293,6 +444,8 @@ class Compiler {
                             .gate = std::move(gate),
                             .up = std::move(up),
                             .down = std::move(down),
+                            .limit = static_cast<float>(node.number_or("limit", 0)),
+                            .early = node.integer_or("early", 0) != 0,
                             .isa = options_.isa}),
          id);
     return {};

@@ -9,6 +9,7 @@
 #include "base/huge_buffer.h"
 #include "runtime/executor.h"
 #include "runtime/step.h"
+#include "runtime/stream_steps.h"
 
 namespace fettle {
 
@@ -31,6 +32,7 @@ struct StoragePlan {
 };
 LatentShape latent_shape(const Graph& graph, const Node& node);
 ExpertsShape experts_shape(const Graph& graph, const Node& node);
+GroupedLinearShape grouped_linear_shape(const Graph& graph, const Node& node);
 StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows);
 
 struct CompiledStep {

@@ -64,6 +64,7 @@ class ExpertsStep final : public Step {
         const int64_t pair = next[static_cast<size_t>(routes(r)[i].expert)]++;
         work_.place[r * s_.k + i] = pair;
         work_.row[pair] = r;
+        work_.weight[pair] = routes(r)[i].weight;
       }
   }
 
@@ -144,7 +145,13 @@ class ExpertsStep final : public Step {
       for (int64_t p = std::max(mine.begin, group.first_pair);
            p < std::min(mine.end, group.first_pair + group.pairs); ++p) {
         float* gate = work_.gate + p * s_.inner;
-        kernels_.silu_mul(gate, work_.up + p * s_.inner, s_.inner, gate);
+        const float* up = work_.up + p * s_.inner;
+        if (a_.limit > 0)
+          kernels_.silu_mul_limited(gate, up, a_.limit, s_.inner, gate);
+        else
+          kernels_.silu_mul(gate, up, s_.inner, gate);
+        if (a_.early)
+          for (int64_t i = 0; i < s_.inner; ++i) gate[i] *= work_.weight[p];
         quantise_inner_(gate, s_.inner, group.h, group.pairs, p - group.first_pair);
       }
   }
@@ -154,8 +161,8 @@ class ExpertsStep final : public Step {
       float* y = a_.out.row(r);
       std::fill_n(y, a_.out.type.cols, 0.0f);
       for (int64_t i = 0; i < s_.k; ++i)
-        kernels_.axpy(routes(r)[i].weight, work_.down + work_.place[r * s_.k + i] * a_.down.n,
-                      a_.out.type.cols, y);
+        kernels_.axpy(a_.early ? 1.0f : routes(r)[i].weight,
+                      work_.down + work_.place[r * s_.k + i] * a_.down.n, a_.out.type.cols, y);
     });
   }
 
@@ -181,6 +188,7 @@ ExpertsWork place_experts_work(const ExpertsShape& s, int64_t rows, std::byte* b
   work.down = placer.take_array<float>(pairs * s.out);
   work.place = placer.take_array<int64_t>(pairs);
   work.row = placer.take_array<int64_t>(pairs);
+  work.weight = placer.take_array<float>(pairs);
   work.bytes = placer.used();
   return work;
 }

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <utility>
 
-#include "runtime/step.h"
+#include "runtime/stream_steps.h"
 
 namespace fettle {
 
@@ -16,6 +16,42 @@ float sqrt_softplus(float x) { return std::sqrt(x > 20.0f ? x : std::log1p(std::
 auto descending(const float* values) {
   return [values](int32_t a, int32_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; };
 }
+
+void score_row(std::string_view kind, decltype(ElementwiseKernels::softmax) softmax, float* x, int64_t n) {
+  if (kind == "softmax") return softmax(x, n);
+  for (int64_t e = 0; e < n; ++e) x[e] = kind == "sigmoid" ? sigmoid(x[e]) : sqrt_softplus(x[e]);
+}
+
+// Weighs a row's experts by their scores.
+template <typename Experts>
+void weigh(const Experts& experts, const float* scores, float scale, bool normalise, int64_t k,
+           Route* routes) {
+  float sum = 0;
+  for (int64_t i = 0; i < k; ++i) sum += scores[experts[i]];
+  for (int64_t i = 0; i < k; ++i)
+    routes[i] = {experts[i], scores[experts[i]] * scale / (normalise ? sum : 1.0f)};
+}
+
+// The token names its experts.
+class TokenRouteStep final : public Step {
+ public:
+  explicit TokenRouteStep(TokenRouteStepArgs args)
+      : a_(std::move(args)), softmax_(find_elementwise_kernels(a_.isa).softmax) {}
+  int64_t scratch_floats() const override { return a_.scores.type.cols; }
+  void run(Run& run, int worker) override {
+    float* scores = run.scratch[worker].data();
+    for_rows(run, a_.scores.type, worker, [&](int64_t r) {
+      std::copy_n(a_.scores.row(r), a_.scores.type.cols, scores);
+      score_row(a_.score, softmax_, scores, a_.scores.type.cols);
+      weigh(a_.table.data() + run.ids[r] * a_.k, scores, a_.scale, a_.normalise, a_.k,
+            reinterpret_cast<Route*>(a_.out.data) + r * a_.k);
+    });
+  }
+
+ private:
+  TokenRouteStepArgs a_;
+  decltype(ElementwiseKernels::softmax) softmax_;
+};
 
 // Chooses experts by score + bias, within the groups that rank first (DeepSeek-AI 2024, arXiv 2412.19437,
 // section 2.1.2), and weighs them by the score alone.
@@ -32,26 +68,17 @@ class RouteStep final : public Step {
     auto* order = reinterpret_cast<int32_t*>(choice + experts_);
     for_rows(run, a_.scores.type, worker, [&](int64_t r) {
       std::copy_n(a_.scores.row(r), experts_, scores);
-      score(scores);
+      score_row(a_.score, softmax_, scores, experts_);
       for (int64_t e = 0; e < experts_; ++e)
         choice[e] = scores[e] + (a_.bias.empty() ? 0.0f : a_.bias[static_cast<size_t>(e)]);
       if (a_.kept < a_.groups) keep_groups(choice, order);
       std::iota(order, order + experts_, 0);
       std::partial_sort(order, order + a_.k, order + experts_, descending(choice));
-      float sum = 0;
-      for (int64_t i = 0; i < a_.k; ++i) sum += scores[order[i]];
-      auto* routes = reinterpret_cast<Route*>(a_.out.data) + r * a_.k;
-      for (int64_t i = 0; i < a_.k; ++i)
-        routes[i] = {order[i], scores[order[i]] * a_.scale / (a_.normalise ? sum : 1.0f)};
+      weigh(order, scores, a_.scale, a_.normalise, a_.k, reinterpret_cast<Route*>(a_.out.data) + r * a_.k);
     });
   }
 
  private:
-  void score(float* x) const {
-    if (a_.score == "softmax") return softmax_(x, experts_);
-    for (int64_t e = 0; e < experts_; ++e) x[e] = a_.score == "sigmoid" ? sigmoid(x[e]) : sqrt_softplus(x[e]);
-  }
-
   // Takes the experts of all other groups out of the choice. `room`: of 3 * experts numbers before, 2 *
   // groups.
   void keep_groups(float* choice, int32_t* room) const {
@@ -80,6 +107,10 @@ class RouteStep final : public Step {
 };
 
 }  // namespace
+
+std::unique_ptr<Step> make_token_route_step(TokenRouteStepArgs args) {
+  return std::make_unique<TokenRouteStep>(std::move(args));
+}
 
 std::unique_ptr<Step> make_route_step(RouteStepArgs args) {
   return std::make_unique<RouteStep>(std::move(args));

@@ -158,10 +158,14 @@ struct RopeStepArgs {
   Isa isa;
 };
 std::unique_ptr<Step> make_rope_step(const RopeStepArgs& args);
-// The cosines of every token's angles, then their sines; each worker for its own tokens.
+// The cosines of a position's angles, then their sines.
+void rope_angles(const Rope& rope, int64_t position, float* out);
+// The same for every token; each worker for its own.
 void fill_rope_tables(std::span<const Rope> ropes, Run& run, int worker);
 std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value& out, Isa isa);
-std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, const Value& out, Isa isa);
+// limit 0: none
+std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, float limit, const Value& out,
+                                            Isa isa);
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out);
 std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out);
 
@@ -224,6 +228,7 @@ struct ExpertsWork {
   std::byte *gathered, *inner;  // rounded rows, those of one expert together
   float *gate, *up, *down;      // [pairs, inner], [pairs, inner], [pairs, out]
   int64_t *place, *row;         // of each route among the pairs; of each pair among the tokens
+  float* weight;                // of each pair
   uint64_t bytes;
 };
 ExpertsWork place_experts_work(const ExpertsShape& shape, int64_t rows, std::byte* base);
@@ -233,6 +238,8 @@ struct ExpertsStepArgs {
   int64_t max_rows;
   std::byte* work;             // place_experts_work().bytes
   BoundLinear gate, up, down;  // weight.data is member 0
+  float limit;                 // of gate and up; 0: none
+  bool early;                  // the route's weight multiplies before down
   Isa isa;
 };
 std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args);

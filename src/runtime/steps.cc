@@ -208,18 +208,22 @@ class AddStep final : public Step {
 
 class SiluMulStep final : public RowStep {
  public:
-  SiluMulStep(const Value& gate, const Value& up, const Value& out, Isa isa)
-      : RowStep(out, isa), gate_(gate), up_(up), silu_mul_(find_elementwise_kernels(isa).silu_mul) {}
+  SiluMulStep(const Value& gate, const Value& up, float limit, const Value& out, Isa isa)
+      : RowStep(out, isa), gate_(gate), up_(up), limit_(limit), kernels_(find_elementwise_kernels(isa)) {}
   int64_t scratch_floats() const override { return gate_.type.cols; }
   void compute(int64_t r, int64_t rows, std::byte* data, float* scratch) const override {
     float* y = writer_.target(r, scratch);
-    silu_mul_(gate_.row(r), up_.row(r), gate_.type.cols, y);
+    if (limit_ > 0)
+      kernels_.silu_mul_limited(gate_.row(r), up_.row(r), limit_, gate_.type.cols, y);
+    else
+      kernels_.silu_mul(gate_.row(r), up_.row(r), gate_.type.cols, y);
     writer_.store(y, rows, r, data);
   }
 
  private:
   Value gate_, up_;
-  decltype(ElementwiseKernels::silu_mul) silu_mul_;
+  float limit_;
+  const ElementwiseKernels& kernels_;
 };
 
 class SelectRowsStep final : public Step {
@@ -266,27 +270,29 @@ std::unique_ptr<Step> make_linear_step(LinearStepArgs args) {
 }
 std::unique_ptr<Step> make_rope_step(const RopeStepArgs& args) { return std::make_unique<RopeStep>(args); }
 
+void rope_angles(const Rope& rope, int64_t position, float* out) {
+  const size_t half = rope.inv_freq.size();
+  for (size_t j = 0; j < half; ++j) {
+    const double angle = static_cast<float>(position) * rope.inv_freq[j];
+    out[j] = static_cast<float>(std::cos(angle) * rope.scale);
+    out[half + j] = static_cast<float>(std::sin(angle) * rope.scale);
+  }
+}
+
 void fill_rope_tables(std::span<const Rope> ropes, Run& run, int worker) {
   const Slice mine = slice_of(run.tokens, worker, run.workers);
-  for (size_t i = 0; i < ropes.size(); ++i) {
-    const Rope& rope = ropes[i];
-    const size_t half = rope.inv_freq.size();
-    for (int64_t r = mine.begin; r < mine.end; ++r) {
-      float* cosines = run.rope_tables[i].data() + static_cast<size_t>(r) * 2 * half;
-      for (size_t j = 0; j < half; ++j) {
-        const double angle = static_cast<float>(run.positions[r]) * rope.inv_freq[j];
-        cosines[j] = static_cast<float>(std::cos(angle) * rope.scale);
-        cosines[half + j] = static_cast<float>(std::sin(angle) * rope.scale);
-      }
-    }
-  }
+  for (size_t i = 0; i < ropes.size(); ++i)
+    for (int64_t r = mine.begin; r < mine.end; ++r)
+      rope_angles(ropes[i], run.positions[r],
+                  run.rope_tables[i].data() + static_cast<size_t>(r) * 2 * ropes[i].inv_freq.size());
 }
 
 std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value& out, Isa isa) {
   return std::make_unique<AddStep>(a, b, out, isa);
 }
-std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, const Value& out, Isa isa) {
-  return std::make_unique<SiluMulStep>(gate, up, out, isa);
+std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, float limit, const Value& out,
+                                            Isa isa) {
+  return std::make_unique<SiluMulStep>(gate, up, limit, out, isa);
 }
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out) {
   return std::make_unique<SelectRowsStep>(x, out);

@@ -50,6 +50,8 @@ class StoragePlanner {
     const int64_t rows = node.type.rows == Rows::kTokens ? max_tokens_ : max_logit_rows_;
     if (node.op == Op::kLatentAttention)
       return place_latent_work(latent_shape(graph_, node), rows, nullptr).bytes;
+    if (node.op == Op::kGroupedLinear)
+      return grouped_linear_work_bytes(grouped_linear_shape(graph_, node), rows);
     if (node.op == Op::kExperts) return place_experts_work(experts_shape(graph_, node), rows, nullptr).bytes;
     return 0;
   }
@@ -110,7 +112,8 @@ class StoragePlanner {
       p.first_column += node.integer("begin");
       return;
     }
-    const bool in_place_op = node.op == Op::kRope || (node.op == Op::kRmsNorm && node.integer("heads") > 1);
+    const bool in_place_op = node.op == Op::kRope || node.op == Op::kSimulate ||
+                             (node.op == Op::kRmsNorm && node.integer("heads") > 1);
     if (in_place_op && node.type.form == Form::kF32 && can_overwrite(node.inputs[0])) {
       p = plan_.values[node.inputs[0]];
       return;
@@ -181,6 +184,11 @@ ExpertsShape experts_shape(const Graph& graph, const Node& node) {
           .out = node.type.cols,
           .x_form = activation_of(graph.nodes[node.inputs[0]].type.form),
           .inner_form = activation_of(*parse_form(node.text("inner")))};
+}
+
+GroupedLinearShape grouped_linear_shape(const Graph& graph, const Node& node) {
+  const Expr& w = *graph.find_weight(node.weights[0].weight)->expr;
+  return {w.stack(), w.cols(), activation_of(*parse_form(node.text("inner")))};
 }
 
 StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows) {

@@ -34,6 +34,49 @@ void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
   if (rest > 0) store_part(out + i, silu_mul_lanes(load_part(gate + i, rest), load_part(up + i, rest)), rest);
 }
 
+void silu_mul_limited(const float* gate, const float* up, float limit, int64_t n, float* out) {
+  const F32x16 most = broadcast(limit), least = broadcast(-limit);
+  for (int64_t i = 0; i < n; i += 16) {
+    const F32x16 g = min(load_part(gate + i, n - i), most);
+    const F32x16 u = max(min(load_part(up + i, n - i), most), least);
+    store_part(out + i, silu_mul_lanes(g, u), n - i);
+  }
+}
+
+float sum_squares(const float* x, int64_t n) {
+  F32x16 sum = broadcast(0.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const F32x16 v = load_part(x + i, n - i);
+    sum = fma(v, v, sum);
+  }
+  return reduce_add(sum);
+}
+
+void weighted_sum(const float* const* rows, const float* weights, int64_t row_count, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; i += 16) {
+    F32x16 sum = mul(load_part(rows[0] + i, n - i), broadcast(weights[0]));
+    for (int64_t r = 1; r < row_count; ++r)
+      sum = fma(load_part(rows[r] + i, n - i), broadcast(weights[r]), sum);
+    store_part(out + i, sum, n - i);
+  }
+}
+
+void softmax_pool(const float* const* values, const float* const* gates, int64_t row_count, int64_t n,
+                  float* out) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t left = n - i;
+    F32x16 top = load_part(gates[0] + i, left);
+    for (int64_t r = 1; r < row_count; ++r) top = max(top, load_part(gates[r] + i, left));
+    F32x16 sum = broadcast(0.0f), mixed = sum;
+    for (int64_t r = 0; r < row_count; ++r) {
+      const F32x16 weight = exp_approx(sub(load_part(gates[r] + i, left), top));
+      sum = add(sum, weight);
+      mixed = fma(weight, load_part(values[r] + i, left), mixed);
+    }
+    store_part(out + i, div(mixed, sum), left);
+  }
+}
+
 void add_rows(const float* a, const float* b, int64_t n, float* out) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) store(out + i, add(load(a + i), load(b + i)));
@@ -162,8 +205,9 @@ void exp_doubles(double* x, int64_t n) {
 }
 
 constexpr ElementwiseKernels elementwise_table(Isa isa) {
-  return {isa,        rms_norm, silu_mul,     add_rows, axpy,       rope_half,
-          rope_pairs, softmax,  block_maxima, sum_exp,  exp_doubles};
+  return {isa,        rms_norm,    silu_mul,     silu_mul_limited, add_rows,
+          axpy,       sum_squares, weighted_sum, softmax_pool,     rope_half,
+          rope_pairs, softmax,     block_maxima, sum_exp,          exp_doubles};
 }
 
 }  // namespace

@@ -17,10 +17,19 @@ struct ElementwiseKernels {
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t d, float* out);
   // out[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + exp(-z))
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  // The same of gate at most `limit` and up within +-limit; NaN counts as the limit.
+  void (*silu_mul_limited)(const float* gate, const float* up, float limit, int64_t n, float* out);
   // out[i] = a[i] + b[i];  out may be a
   void (*add)(const float* a, const float* b, int64_t n, float* out);
   // y[i] += s * x[i]
   void (*axpy)(float s, const float* x, int64_t n, float* y);
+  float (*sum_squares)(const float* x, int64_t n);
+  // out[i] = sum over rows of weights[r] * rows[r][i], rows > 0; out may not be one of the rows
+  void (*weighted_sum)(const float* const* rows, const float* weights, int64_t row_count, int64_t n,
+                       float* out);
+  // out[i] = sum over rows of softmax(gates[.][i])[r] * values[r][i]: every lane weighs the rows for itself
+  void (*softmax_pool)(const float* const* values, const float* const* gates, int64_t row_count, int64_t n,
+                       float* out);
   // Half-split rotary embedding of one head in place: pairs (x[i], x[i + dim/2]), i < dim/2; cos/sin tables
   // of the position.
   void (*rope_half)(float* x, const float* cos, const float* sin, int64_t dim);
