@@ -201,7 +201,7 @@ class Compiler {
       case Op::kRouteByToken:
         return compile_token_route(node, id);
       case Op::kIndex:
-        break;
+        return compile_index(node, id);
     }
     return unsupported("operation without a step");
   }
@@ -393,10 +393,13 @@ class Compiler {
     const Form inner = *parse_form(node.text("inner"));
     TRY(BoundLinear key, bind(node.weights[0], inner));
     TRY(BoundLinear value, bind(node.weights[1], inner));
+    std::optional<Value> chosen;
+    if (node.inputs.size() > 3) chosen = in(node, 3);
     TRY(auto step, make_latent_attention_step({.q = in(node, 0),
                                                .c = in(node, 1),
                                                .p = in(node, 2),
                                                .out = plain,
+                                               .chosen = chosen,
                                                .key = std::move(key),
                                                .value = std::move(value),
                                                .heads = node.integer("heads"),
@@ -425,6 +428,22 @@ class Compiler {
                                         .isa = options_.isa}));
     emit(std::move(step), id);
     if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);
+    return {};
+  }
+
+  Status compile_index(const Node& node, ValueId id) {
+    TRY(auto step, make_index_step({.q = in(node, 0),
+                                    .k = in(node, 1),
+                                    .w = in(node, 2),
+                                    .out = frame_.values[id],
+                                    .heads = node.integer("heads"),
+                                    .rate = node.integer("rate"),
+                                    .top = node.integer("top"),
+                                    .scale = static_cast<float>(node.number("scale")),
+                                    .cache = &cache_,
+                                    .cache_index = cache_index(node, "index"),
+                                    .isa = options_.isa}));
+    emit(std::move(step), id);
     return {};
   }
 

@@ -72,11 +72,15 @@ void Executor::Impl::execute(size_t begin, size_t end, Run& run) {
     const Value& value = frame.values[id];
     if (value.type.form == Form::kF32)
       return observer(id, value.row(0), run.rows(value.type), value.type.cols, value.ld);
-    if (value.type.form != Form::kRoutes) return;
-    const auto* routes = reinterpret_cast<const Route*>(value.data);
-    std::vector<float> experts(static_cast<size_t>(run.rows(value.type) * value.type.cols));
-    for (size_t i = 0; i < experts.size(); ++i) experts[i] = static_cast<float>(routes[i].expert);
-    observer(id, experts.data(), run.rows(value.type), value.type.cols, value.type.cols);
+    std::vector<float> numbers(static_cast<size_t>(run.rows(value.type) * value.type.cols));
+    for (size_t i = 0; i < numbers.size(); ++i)
+      if (value.type.form == Form::kRoutes)
+        numbers[i] = static_cast<float>(reinterpret_cast<const Route*>(value.data)[i].expert);
+      else if (value.type.form == Form::kSelection)
+        numbers[i] = static_cast<float>(reinterpret_cast<const int32_t*>(value.data)[i]);
+      else
+        return;
+    observer(id, numbers.data(), run.rows(value.type), value.type.cols, value.type.cols);
   };
   pool.run([&](int worker) {
     fill_rope_tables(model.graph.ropes, run, worker);

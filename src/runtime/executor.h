@@ -44,7 +44,7 @@ struct SequenceInput {
 };
 
 // Sees an fp32 value [rows, cols] (row distance ld) just after it was computed; of routes, the numbers of the
-// experts.
+// experts, of selections those of the entries.
 using Observer = std::function<void(ValueId id, const float* data, int64_t rows, int64_t cols, int64_t ld)>;
 
 class Executor {

@@ -121,15 +121,17 @@ Result<std::unique_ptr<Step>> make_latent_attention_step(LatentAttentionStepArgs
   const LatentWork work = place_latent_work(
       {args.heads, args.key.n, args.p.type.cols, args.key.k, activation_of(args.inner_form)}, args.max_rows,
       args.work);
-  TRY(auto attention, make_attention_step({.q = floats_at(work.q, args.heads * width),
-                                           .k = floats_at(work.keys, width),
-                                           .v = floats_at(work.keys, width),
-                                           .out = floats_at(work.sums, args.heads * args.key.n),
-                                           .heads = args.heads,
-                                           .scale = args.scale,
-                                           .cache = args.cache,
-                                           .cache_index = args.cache_index,
-                                           .isa = args.isa}));
+  const AttentionStepArgs inner = {.q = floats_at(work.q, args.heads * width),
+                                   .k = floats_at(work.keys, width),
+                                   .v = floats_at(work.keys, width),
+                                   .out = floats_at(work.sums, args.heads * args.key.n),
+                                   .heads = args.heads,
+                                   .scale = args.scale,
+                                   .cache = args.cache,
+                                   .cache_index = args.cache_index,
+                                   .isa = args.isa};
+  TRY(auto attention,
+      args.chosen ? make_gathered_attention_step(inner, *args.chosen) : make_attention_step(inner));
   return std::unique_ptr<Step>(
       std::make_unique<LatentAttentionStep>(std::move(args), std::move(attention), work));
 }

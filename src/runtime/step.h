@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -179,6 +180,20 @@ struct AttentionStepArgs {
   Isa isa;
 };
 Result<std::unique_ptr<Step>> make_attention_step(const AttentionStepArgs& args);
+// gathered_attention_step.cc: the same over the positions that an index chose. The cache is latent.
+Result<std::unique_ptr<Step>> make_gathered_attention_step(const AttentionStepArgs& args,
+                                                           const Value& chosen);
+
+// index_step.cc. Selections are rows of `top` int32 in the value's bytes.
+struct IndexStepArgs {
+  Value q, k, w, out;
+  int64_t heads, rate, top;
+  float scale;
+  KvCache* cache;
+  int64_t cache_index;
+  Isa isa;
+};
+Result<std::unique_ptr<Step>> make_index_step(const IndexStepArgs& args);
 
 // latent_attention_step.cc; out is fp32. Key and value are stacks with a matrix for each head.
 struct LatentShape {
@@ -195,6 +210,7 @@ struct LatentWork {
 LatentWork place_latent_work(const LatentShape& shape, int64_t rows, std::byte* base);
 struct LatentAttentionStepArgs {
   Value q, c, p, out;
+  std::optional<Value> chosen;  // the positions to attend to; absent: all
   BoundLinear key, value;
   int64_t heads, max_rows;
   float scale;

@@ -20,7 +20,7 @@ struct Exact {
     auto store = std::make_shared<TransientStore>(built.graph, checkpoint, true, pool);
     executor = must(Executor::create(
         {built.graph, Plan{}, store},
-        {.threads = threads, .isa = isa, .max_tokens = 256, .max_logit_rows = 256, .cache_tokens = 1024}));
+        {.threads = threads, .isa = isa, .max_tokens = 320, .max_logit_rows = 320, .cache_tokens = 1024}));
   }
 
   std::vector<float> logits(const std::vector<int32_t>& ids, int64_t chunk) {
@@ -56,7 +56,7 @@ void expect_same_argmax(const std::vector<float>& a, const std::vector<float>& b
 
 // A short reference case that every fixture has under one of these names.
 std::string short_case(const Reference& reference, const std::string& prefix) {
-  for (const char* name : {"t2", "t17", "t30", "t33", "t40"})
+  for (const char* name : {"t2", "t17", "t30", "t31", "t33", "t40", "t130"})
     if (reference.has(prefix + "/" + name + "/logits")) return prefix + "/" + name;
   ADD_FAILURE() << "no short case under " << prefix;
   return "";
@@ -71,13 +71,14 @@ TEST_P(Parity, LogitsAgreeWithTheReference) {
   const Reference reference(folder + "/reference.safetensors");
   const int64_t vocab = model.built.graph.vocab;
   int tried = 0;
-  for (const char* name : {"t1", "t2", "t17", "t30", "t33", "t40", "t48", "t65", "t80", "t96", "t160"}) {
+  for (const char* name : {"t1",  "t2",  "t3",  "t4",  "t5",  "t8",  "t9",   "t17",  "t30",  "t31", "t33",
+                           "t40", "t48", "t64", "t65", "t80", "t96", "t100", "t130", "t160", "t290"}) {
     const std::string key = c.prefix + "/" + name + "/";
     if (!reference.has(key + "logits")) continue;
     ++tried;
     const auto ids = reference.ids(key + "input_ids");
     const auto expected = reference.floats(key + "logits");
-    const auto whole = model.logits(ids, 256);
+    const auto whole = model.logits(ids, 320);
     EXPECT_LT(relative_l2(whole, expected), 1e-4) << key;
     expect_same_argmax(whole, expected, vocab);
     for (const int64_t chunk : {1, 5})
@@ -116,6 +117,7 @@ INSTANTIATE_TEST_SUITE_P(
     Fixtures, Parity,
     testing::Values(Case{"deepseek_v2-lite", "", "cases"}, Case{"deepseek_v2-grouped", "", "cases"},
                     Case{"deepseek_v3", "", "cases"}, Case{"deepseek_v3-fp8", "", "cases"},
+                    Case{"deepseek_v4", "", "cases"}, Case{"deepseek_v4-native", "", "cases"},
                     Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
                     Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"},
                     Case{"llama-gqa-llama3rope", "", "cases"},

@@ -1,0 +1,35 @@
+// Storing what tokens leave in a cache of entries.
+#pragma once
+
+#include <algorithm>
+
+#include "runtime/step.h"
+
+namespace fettle {
+
+struct EntryStore {
+  KvCache* cache;
+  int64_t cache_index;
+  WriteKvFn write_kv;
+  Value k, v;  // v is not read of a latent cache
+  int64_t rate = 1;
+
+  const int32_t* table(const SequenceRows& s) const {
+    return s.tables[static_cast<size_t>(cache->group(cache_index))].data();
+  }
+  // Each worker its own tokens: k and v of those that close an entry.
+  void store(const Run& run, int worker) const {
+    const Slice mine = slice_of(run.tokens, worker, run.workers);
+    for (const SequenceRows& s : run.sequences)
+      for (int64_t r = std::max(mine.begin, s.row_begin); r < std::min(mine.end, s.row_begin + s.count);
+           ++r) {
+        const int64_t length = s.first_position + r - s.row_begin + 1, entry = length / rate - 1;
+        if (length % rate != 0) continue;
+        std::byte* block =
+            cache->pool(cache_index) + table(s)[entry / kBlockTokens] * cache->block_stride(cache_index);
+        write_kv(cache->shape(cache_index), k.row(r), v.row(r), block, entry % kBlockTokens);
+      }
+  }
+};
+
+}  // namespace fettle
