@@ -70,6 +70,32 @@ const struct {
        k.silu_mul(random_row(n, 1, 30.0f).data(), random_row(n, 2).data(), n, out.data());
        return out;
      }},
+    {"silu_mul_limited",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<float> out = guarded(random_row(n, 9));
+       k.silu_mul_limited(random_row(n, 1).data(), random_row(n, 2).data(), 1.5f, n, out.data());
+       return out;
+     }},
+    {"sum_squares", [](const ElementwiseKernels& k,
+                       int64_t n) { return guarded({k.sum_squares(random_row(n, 1).data(), n)}); }},
+    {"weighted_sum",
+     [](const ElementwiseKernels& k, int64_t n) {
+       const auto a = random_row(n, 1), b = random_row(n, 2), c = random_row(n, 3);
+       const float* rows[] = {a.data(), b.data(), c.data()};
+       const float weights[] = {0.3f, -1.7f, 2.1f};
+       std::vector<float> out = guarded(random_row(n, 9));
+       k.weighted_sum(rows, weights, 3, n, out.data());
+       return out;
+     }},
+    {"softmax_pool",
+     [](const ElementwiseKernels& k, int64_t n) {
+       const auto a = random_row(n, 1), b = random_row(n, 2), c = random_row(n, 3),
+                  d = random_row(n, 4, 20.0f);
+       const float *values[] = {a.data(), b.data(), c.data()}, *gates[] = {c.data(), d.data(), a.data()};
+       std::vector<float> out = guarded(random_row(n, 9));
+       k.softmax_pool(values, gates, 3, n, out.data());
+       return out;
+     }},
     {"add",
      [](const ElementwiseKernels& k, int64_t n) {
        std::vector<float> out = guarded(random_row(n, 1));
@@ -177,6 +203,46 @@ TEST(Elementwise, SiluMulIsTheFormulaAndFiniteEverywhere) {
         ASSERT_TRUE(std::abs(out[i]) < 1e-30 || z < -1e30) << z << " " << out[i];
       }
       ASSERT_FALSE(std::isnan(out[i])) << z;
+    }
+  }
+}
+
+TEST(Elementwise, LimitsOfGateAndUp) {
+  const float gate[] = {-9, -0.5f, 0.5f, 9, 1}, up[] = {2, -9, 9, 0.25f, -0.25f};
+  for (const ElementwiseKernels* kernels : runnable()) {
+    float out[5];
+    kernels->silu_mul_limited(gate, up, 1.0f, 5, out);
+    for (int i = 0; i < 5; ++i) {
+      const double z = std::min(gate[i], 1.0f), u = std::clamp(up[i], -1.0f, 1.0f);
+      ASSERT_NEAR(out[i], z / (1 + std::exp(-z)) * u, 1e-6) << i;
+    }
+  }
+}
+
+TEST(Elementwise, EveryLaneIsPooledUnderItsOwnSoftmax) {
+  constexpr int64_t kRows = 9, kLength = 37;
+  for (const ElementwiseKernels* kernels : runnable()) {
+    std::vector<std::vector<float>> values, gates;
+    std::vector<const float*> value_rows, gate_rows;
+    for (uint32_t r = 0; r < kRows; ++r) {
+      values.push_back(random_row(kLength, r));
+      gates.push_back(random_row(kLength, 100 + r, 30.0f));
+    }
+    for (int64_t r = 0; r < kRows; ++r) {
+      value_rows.push_back(values[static_cast<size_t>(r)].data());
+      gate_rows.push_back(gates[static_cast<size_t>(r)].data());
+    }
+    std::vector<float> out(kLength);
+    kernels->softmax_pool(value_rows.data(), gate_rows.data(), kRows, kLength, out.data());
+    for (size_t i = 0; i < kLength; ++i) {
+      double top = -INFINITY, sum = 0, mixed = 0;
+      for (const auto& gate : gates) top = std::max<double>(top, gate[i]);
+      for (size_t r = 0; r < kRows; ++r) {
+        const double weight = std::exp(gates[r][i] - top);
+        sum += weight;
+        mixed += weight * values[r][i];
+      }
+      ASSERT_NEAR(out[i], mixed / sum, 1e-5) << i;
     }
   }
 }

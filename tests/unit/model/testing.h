@@ -38,6 +38,8 @@ class Reference {
   bool has(const std::string& name) const { return find(name) != nullptr; }
   std::vector<float> floats(const std::string& name) const { return copy<float>(name); }
   std::vector<int32_t> ids(const std::string& name) const {
+    const StoredTensor* t = find(name);
+    if (t && t->dtype == DType::kI32) return copy<int32_t>(name);
     std::vector<int32_t> out;
     for (const int64_t id : copy<int64_t>(name)) out.push_back(static_cast<int32_t>(id));
     return out;
