@@ -26,23 +26,39 @@ TEST_P(Configs, SumsAreThePublishedOnes) {
 // 576 numbers a layer and token of latent attention; keys and values of every kv head otherwise.
 INSTANTIATE_TEST_SUITE_P(
     Models, Configs,
-    testing::Values(Published{"deepseek-v2-lite", 15.7, 0.05, 2.4, 0.1, 27 * 576 * 2},
-                    Published{"deepseek-v2", 236, 0.5, 21, 0.5, 60 * 576 * 2},
-                    Published{"deepseek-v3", 671, 0.5, 37, 0.5, 61 * 576 * 2},
-                    Published{"deepseek-r1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
-                    Published{"deepseek-v3.1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
-                    Published{"r1-distill-qwen-1.5b", 1.78, 0.005, 1.78, 0.005, 28 * 2 * 2 * 128 * 2},
-                    Published{"r1-distill-qwen-7b", 7.62, 0.005, 7.62, 0.005, 28 * 2 * 4 * 128 * 2},
-                    Published{"r1-distill-qwen-14b", 14.8, 0.05, 14.8, 0.05, 48 * 2 * 8 * 128 * 2},
-                    Published{"r1-distill-qwen-32b", 32.8, 0.05, 32.8, 0.05, 64 * 2 * 8 * 128 * 2},
-                    Published{"r1-distill-llama-8b", 8.03, 0.005, 8.03, 0.005, 32 * 2 * 8 * 128 * 2},
-                    Published{"r1-distill-llama-70b", 70.6, 0.05, 70.6, 0.05, 80 * 2 * 8 * 128 * 2}),
+    testing::Values(
+        Published{"deepseek-v2-lite", 15.7, 0.05, 2.4, 0.1, 27 * 576 * 2},
+        Published{"deepseek-v2", 236, 0.5, 21, 0.5, 60 * 576 * 2},
+        Published{"deepseek-v3", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+        Published{"deepseek-r1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+        Published{"deepseek-v3.1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+        // Layers with an entry of 512 and an index key of 128 for every 4 tokens, and layers with an
+        // entry for every 128.
+        Published{"deepseek-v4-flash", 284, 0.5, 13, 0.5, 21 * (512 + 128) * 2 / 4 + 20 * 512 * 2 / 128},
+        Published{"deepseek-v4-pro", 1600, 50, 49, 0.5, 30 * (512 + 128) * 2 / 4 + 31 * 512 * 2 / 128},
+        Published{"r1-distill-qwen-1.5b", 1.78, 0.005, 1.78, 0.005, 28 * 2 * 2 * 128 * 2},
+        Published{"r1-distill-qwen-7b", 7.62, 0.005, 7.62, 0.005, 28 * 2 * 4 * 128 * 2},
+        Published{"r1-distill-qwen-14b", 14.8, 0.05, 14.8, 0.05, 48 * 2 * 8 * 128 * 2},
+        Published{"r1-distill-qwen-32b", 32.8, 0.05, 32.8, 0.05, 64 * 2 * 8 * 128 * 2},
+        Published{"r1-distill-llama-8b", 8.03, 0.005, 8.03, 0.005, 32 * 2 * 8 * 128 * 2},
+        Published{"r1-distill-llama-70b", 70.6, 0.05, 70.6, 0.05, 80 * 2 * 8 * 128 * 2}),
     [](const auto& info) {
       std::string name = info.param.name;
       for (char& c : name)
         if (!isalnum(static_cast<unsigned char>(c))) c = '_';
       return name;
     });
+
+// At the full context of 1,048,576 tokens, as others computed it: 6.7 and 9.6 GiB.
+TEST(Configs, AMillionTokensOfCompressedCache) {
+  for (const auto& [name, gib] : {std::pair("deepseek-v4-flash", 6.7), std::pair("deepseek-v4-pro", 9.6)}) {
+    const Checkpoint checkpoint = must(Checkpoint::open(std::string(FETTLE_TEST_DATA) + "/configs/" + name));
+    const Graph graph = must(run_passes(must(build_graph(checkpoint)).graph, {}, nullptr));
+    const double bytes = static_cast<double>(kv_bytes_per_token(graph)) * (1 << 20);
+    EXPECT_NEAR(bytes / (1 << 30), gib, 0.05) << name;
+    EXPECT_LT(kv_window_bytes(graph), int64_t{1} << 30) << name;
+  }
+}
 
 }  // namespace
 }  // namespace fettle
