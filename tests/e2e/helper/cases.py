@@ -24,6 +24,7 @@ def scratch_folder() -> Path:
         return Path(given)
     own = tempfile.mkdtemp(prefix="fettle-test-")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
+    os.environ["FETTLE_CACHE"] = str(Path(own) / "cache")
     return Path(own)
 
 
