@@ -16,6 +16,14 @@ CODE_SUFFIXES = {".cc", ".h", ".py", ".sh", ".rs", ".ts", ".svelte", ".cmake"}
 CODE_NAMES = {"dev", "run", "test", "CMakeLists.txt"}
 CLANG_FORMAT = "clang-format-14"
 
+# What stands at the top of the checkout; everything else has a folder.
+TOP = set(
+    """
+    .ci .clang-format .clang-tidy .gitignore CMakeLists.txt CMakePresets.json LICENSE README.md dev run test
+    bench cmake console docs native packaging src targets tests tools
+    """.split()
+)
+
 # What ties the checkout to one machine or network. Written so that this file does not match itself.
 FORBIDDEN = [
     (re.compile(r"(?<![\w.-])/(?:wor[k]|roo[t]|hom[e]/\w+|User[s]/\w+)/"), "a path of one machine"),
@@ -46,6 +54,14 @@ def is_code(path: Path) -> bool:
 
 def is_data(path: Path) -> bool:
     return path.parts[:2] == ("tests", "data") or path.parts[:3] == ("tests", "fuzz", "corpus")
+
+
+def check_top(root: Path) -> repo.Check:
+    names = {path.relative_to(root).parts[0] for path in repo.files(root, tracked_only=True)}
+    return repo.Check(
+        "the root holds only what belongs there",
+        [f"{name}: does not belong at the top; give it a folder, or a line in TOP" for name in sorted(names - TOP)],
+    )
 
 
 def check_length(root: Path, paths: list[Path]) -> repo.Check:
@@ -101,7 +117,12 @@ def formatted_sources(root: Path) -> list[Path]:
 
 def run_checks(root: Path) -> list[repo.Check]:
     paths = [p for p in repo.files(root) if not is_data(p.relative_to(root))]
-    return [check_length(root, paths), check_words(root, paths), check_format(root, formatted_sources(root))]
+    return [
+        check_top(root),
+        check_length(root, paths),
+        check_words(root, paths),
+        check_format(root, formatted_sources(root)),
+    ]
 
 
 if __name__ == "__main__":

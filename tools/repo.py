@@ -22,10 +22,11 @@ def root_of(argument: str | None = None) -> Path:
     return Path(argument).resolve() if argument else Path(__file__).resolve().parent.parent
 
 
-def files(root: Path) -> list[Path]:
-    """Every file of the checkout that git would keep; without git, every file outside of build folders."""
+def files(root: Path, tracked_only: bool = False) -> list[Path]:
+    """Every file of the checkout that git would keep (or keeps); without git, every file outside of build folders."""
+    which = "-zc" if tracked_only else "-zco"
     listed = subprocess.run(
-        ["git", "-C", root, "ls-files", "-zco", "--exclude-standard"], capture_output=True
+        ["git", "-C", root, "ls-files", which, "--exclude-standard"], capture_output=True
     )
     if listed.returncode == 0 and listed.stdout:
         found = [root / name for name in listed.stdout.decode().split("\0") if name]

@@ -117,6 +117,7 @@ def script_job(path: Path, folder: str, scratch: str) -> Job:
         "FETTLE_TEST_DATA": str(ROOT / "tests" / "data"),
         "FETTLE_TMP": str(own_scratch),
         "TMPDIR": str(own_scratch),
+        "FETTLE_CACHE": str(Path(scratch) / "cache"),
         "PYTHONPATH": str(helper),
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -1,5 +1,7 @@
 #include "arch/arch.h"
 
+#include "base/log.h"
+
 namespace fettle {
 
 #define ARCHITECTURE(name, build) \
@@ -35,6 +37,13 @@ Result<BuiltGraph> build_graph(const Checkpoint& checkpoint) {
   for (const Architecture& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
   return unsupported("{}: architecture '{}' is not known; known are: {}", fields.file(),
                      fields.architecture(), known);
+}
+
+void warn_of_unexpected(const BuiltGraph& built, const Checkpoint& checkpoint) {
+  if (built.unexpected.empty()) return;
+  log_warning(
+      "{}: {} of {} tensors are not used, '{}' among them; is the configuration that of these weights?",
+      checkpoint.path(), built.unexpected.size(), checkpoint.tensors().size(), built.unexpected[0]);
 }
 
 }  // namespace fettle

@@ -15,7 +15,10 @@ namespace fettle {
 struct BuiltGraph {
   Graph graph;
   std::vector<std::string> unused_tensors;  // stored but not read, each with the reason
+  std::vector<std::string> unexpected;      // names of those for which there is no good reason
 };
+// Says so, as such a model may be another than its configuration claims.
+void warn_of_unexpected(const BuiltGraph& built, const Checkpoint& checkpoint);
 
 // Builds and verifies the graph of a checkpoint. Every stored tensor is read exactly once or listed with the
 // reason. Unknown architecture: kUnsupported, naming it and those known.

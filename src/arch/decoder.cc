@@ -292,7 +292,7 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter
     TRY(const ValueId logits, linear(x, "head", "lm_head", config_.vocab, {}));
     (void)logits;
   }
-  BuiltGraph built{std::move(graph_), {}};
+  BuiltGraph built{std::move(graph_), {}, {}};
   report_unused(&built);
   if (Status verified = verify_graph(built.graph); !verified.ok())
     return std::move(verified).error().context(fields_.file());
@@ -314,7 +314,14 @@ void DecoderBuilder::report_unused(BuiltGraph* built) const {
     if (t.name == "lm_head.weight") reason = "the head is tied to the embedding";
     if (t.name == "rope_freqs.weight") reason = "rotary divisors, read into the rope table";
     if (t.name.ends_with("rotary_emb.inv_freq")) reason = "computed from the configuration";
-    if (belongs_to_draft_layer(t.name)) reason = "of a layer that drafts tokens, which is not used";
+    bool expected = t.name == "lm_head.weight" || t.name == "rope_freqs.weight" ||
+                    t.name.ends_with("rotary_emb.inv_freq");
+    if (belongs_to_draft_layer(t.name)) {
+      expected = fields_.has("num_nextn_predict_layers");
+      reason = expected ? "of a layer that drafts tokens, which is not used"
+                        : "of a layer behind the last that the configuration names";
+    }
+    if (!expected) built->unexpected.push_back(t.name);
     built->unused_tensors.push_back(fmt::format("{}: {}", t.name, reason));
   }
 }

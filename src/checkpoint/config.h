@@ -78,6 +78,8 @@ struct RopeConfig {
   // kLlama3 out of a GGUF: inverse frequency i is divided by divisors[i], and the other parameters of the
   // kind are not known.
   std::vector<float> divisors;
+
+  bool operator==(const RopeConfig&) const = default;
 };
 
 Result<RopeConfig> rope_config(const Checkpoint& checkpoint, const ModelFields& fields);

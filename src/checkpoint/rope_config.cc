@@ -58,23 +58,32 @@ Status read_scaling(const JsonReader& scaling, double usual_context, RopeConfig*
   return {};
 }
 
-// rope_parameters {rope_type, rope_theta, ...}, or rope_theta beside rope_scaling {type or rope_type, ...}.
+// rope_parameters {rope_type, rope_theta, ...}, or rope_theta beside rope_scaling {type or rope_type, ...};
+// both, if they say the same.
 Result<RopeConfig> from_hugging_face(const Json& config, const std::string& file) {
   const JsonReader reader(config, file);
-  RopeConfig rope;
-  TRY(rope.theta, positive_or(reader, "rope_theta", rope.theta));
+  RopeConfig plain;
+  TRY(plain.theta, positive_or(reader, "rope_theta", plain.theta));
   TRY(double usual_context, positive_or(reader, "max_position_embeddings", 0.0));
   TRY(usual_context, positive_or(reader, "original_max_position_embeddings", usual_context));
-  const std::string_view field = reader.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (!reader.has(field)) return rope;
-  TRY(const JsonReader scaling, reader.object(field));
-  for (const auto& [name, value] : scaling.json().items())
-    if (value.is_object())
-      return unsupported("{}: field {} differs between kinds of layers; expected one set of parameters",
-                         scaling.what(), show_name(name));
-  TRY(rope.theta, positive_or(scaling, "rope_theta", rope.theta));
-  TRY_STATUS(read_scaling(scaling, usual_context, &rope));
-  return rope;
+  std::optional<RopeConfig> found;
+  for (const std::string_view field : {"rope_parameters", "rope_scaling"}) {
+    if (!reader.has(field)) continue;
+    TRY(const JsonReader scaling, reader.object(field));
+    for (const auto& [name, value] : scaling.json().items())
+      if (value.is_object())
+        return unsupported("{}: field {} differs between kinds of layers; expected one set of parameters",
+                           scaling.what(), show_name(name));
+    RopeConfig rope = found ? *found : plain;
+    rope.kind = RopeKind::kNone;
+    TRY(rope.theta, positive_or(scaling, "rope_theta", rope.theta));
+    TRY_STATUS(read_scaling(scaling, usual_context, &rope));
+    if (found && rope != *found)
+      return bad_input("{}: fields 'rope_parameters' and 'rope_scaling' say different things; remove one",
+                       file);
+    found = rope;
+  }
+  return found.value_or(plain);
 }
 
 // The yarn parameters as GGUF spells them. Its attn_factor multiplies the usual magnitude 1 + 0.1 ln(factor),

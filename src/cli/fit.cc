@@ -1,5 +1,6 @@
 #include <ctime>
 
+#include "base/file.h"
 #include "cli/verb.h"
 #include "fit/fit.h"
 #include "pull/pull.h"
@@ -21,7 +22,7 @@ struct FitArguments {
   std::string model, target = "local", out, objective = "latency", budget = "kld=0.05,top1=0.85", scheme,
                      plan, kv = "bf16", text, tasks;
   std::vector<std::string> disabled;
-  bool no_verify = false, force = false;
+  bool no_verify = false, no_cache = false, force = false;
   uint64_t memory_limit = 0;
 };
 
@@ -45,6 +46,7 @@ Status run_fit(const FitArguments& args, const GlobalOptions& global) {
   options.threads = global.threads;
   options.memory_limit = args.memory_limit;
   options.cache_directory = default_cache_directory();
+  if (!args.no_cache) options.source_cache = source_cache_directory();
   options.certify.text_file = args.text;
   options.certify.tasks_file = args.tasks;
   options.certify.created = utc_now();
@@ -71,6 +73,11 @@ void declare_memory_limit(CLI::App& app, uint64_t* limit) {
       ->transform(CLI::AsSizeValue(false));
 }
 
+void declare_no_cache(CLI::App& app, bool* no_cache) {
+  app.add_flag("--no-cache", *no_cache, "neither use nor keep what the source did in an earlier certificate");
+}
+std::string source_cache_directory() { return join_path(default_cache_directory(), "source"); }
+
 void declare_fit(CLI::App& app, const GlobalOptions& global, Action* action) {
   auto args = std::make_shared<FitArguments>();
   app.add_option("model", args->model, "checkpoint directory or GGUF file")->required();
@@ -86,6 +93,7 @@ void declare_fit(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("--tasks", args->tasks, "task file (JSON lines: task, prompt, answer)");
   declare_memory_limit(app, &args->memory_limit);
   app.add_flag("--no-verify", args->no_verify, "write no certificate; such an artifact is not served");
+  declare_no_cache(app, &args->no_cache);
   app.add_flag("--force", args->force, "replace an artifact of the same name");
   *action = [args, &global] { return run_fit(*args, global); };
 }

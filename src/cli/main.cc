@@ -20,7 +20,7 @@ constexpr Verb kVerbs[] = {
     {"chat", "talk to a model", declare_chat},
     {"bench", "prefill, decode, batch and depth speeds of an artifact", declare_bench},
     {"models", "the models pulled onto this machine", declare_models},
-    {"show", "print a stage: graph, adapted, passes, plan, artifact, certificate", declare_show},
+    {"show", "print a stage: graph, adapted, layout, passes, plan, artifact, certificate", declare_show},
     {"tokenize", "text to token ids", declare_tokenize},
     {"template", "messages to the rendered prompt", declare_template},
     {"logits", "token ids to logits, as a safetensors file", declare_logits},

@@ -19,7 +19,7 @@ Result<Graph> source_graph(const std::string& model) {
   return std::move(built.graph);
 }
 
-// The graph after the passes, or after one of them.
+// The graph after the passes, or after one of them; or how its weights are laid out.
 Status show_adapted(const ShowArguments& args) {
   TRY(const Graph source, source_graph(args.model));
   PassOptions options;
@@ -36,7 +36,14 @@ Status show_adapted(const ShowArguments& args) {
   if (!args.dump_after.empty() && !dumped)
     return make_error(Code::kUsage, "pass '{}' did not run; see: fettle show passes", args.dump_after);
   for (const std::string& note : notes) print_text("# " + note + "\n");
-  print_text(print_graph(dumped ? *dumped : adapted));
+  print_text(args.stage == "layout" ? layout_text(adapted) : print_graph(dumped ? *dumped : adapted));
+  return {};
+}
+
+Status show_layout(const ShowArguments& args) {
+  if (!is_artifact(args.model)) return show_adapted(args);
+  TRY(const Artifact artifact, open_artifact(args.model));
+  print_text(layout_text(artifact.graph));
   return {};
 }
 
@@ -61,6 +68,7 @@ Status run_show(const ShowArguments& args, const GlobalOptions& global) {
   }
   if (args.stage == "adapted")
     return is_artifact(args.model) ? show_file(args, "graph.fir") : show_adapted(args);
+  if (args.stage == "layout") return show_layout(args);
   if (args.stage == "plan") return show_file(args, "plan.json");
   if (args.stage == "artifact") {
     TRY(const Artifact artifact, open_artifact(args.model));  // what is shown can be used
@@ -79,13 +87,13 @@ Status run_show(const ShowArguments& args, const GlobalOptions& global) {
 
 void declare_show(CLI::App& app, const GlobalOptions& global, Action* action) {
   auto args = std::make_shared<ShowArguments>();
-  app.add_option("stage", args->stage, "graph, adapted, passes, plan, artifact or certificate")
+  app.add_option("stage", args->stage, "graph, adapted, layout, passes, plan, artifact or certificate")
       ->required()
-      ->check(CLI::IsMember({"graph", "adapted", "passes", "plan", "artifact", "certificate"}));
+      ->check(CLI::IsMember({"graph", "adapted", "layout", "passes", "plan", "artifact", "certificate"}));
   app.add_option("model", args->model, "artifact, checkpoint directory or GGUF file");
-  app.add_option("--disable-pass", args->disabled, "leave out a pass (adapted)");
+  app.add_option("--disable-pass", args->disabled, "leave out a pass (adapted, layout)");
   app.add_option("--dump-after", args->dump_after, "the graph after this pass (adapted)");
-  app.add_option("--scheme", args->scheme, "one scheme for all matrices (adapted)");
+  app.add_option("--scheme", args->scheme, "one scheme for all matrices (adapted, layout)");
   *action = [args, &global] { return run_show(*args, global); };
 }
 

@@ -34,6 +34,9 @@ struct Verb {
 
 // --memory-limit SIZE of fit and verify.
 void declare_memory_limit(CLI::App& app, uint64_t* limit);
+// --no-cache of fit and verify, and where they remember what sources did.
+void declare_no_cache(CLI::App& app, bool* no_cache);
+std::string source_cache_directory();
 
 void print_json(const Json& json);
 void print_text(const std::string& text);

@@ -13,6 +13,7 @@ struct VerifyArguments {
   std::string model, against, text, tasks, budget;
   int64_t max_tokens = 1024;
   uint64_t memory_limit = 0;
+  bool no_cache = false;
 };
 
 // The budget of the artifact's own certificate, unless another is given.
@@ -52,7 +53,8 @@ Status run_verify(const VerifyArguments& args, const GlobalOptions& global) {
                .isa = isa,
                .cache_tokens = 4096,
                .memory_limit = args.memory_limit,
-               .spill_directory = join_path(default_cache_directory(), "spill")},
+               .spill_directory = join_path(default_cache_directory(), "spill"),
+               .cache_directory = args.no_cache ? "" : source_cache_directory()},
               options));
   if (global.json)
     print_json(certificate_to_json(certificate));
@@ -75,6 +77,7 @@ void declare_verify(CLI::App& app, const GlobalOptions& global, Action* action) 
   app.add_option("--budget", args->budget,
                  "limits that decide: kld=,p99=,top1=,ppl= (default: those of the certificate)");
   declare_memory_limit(app, &args->memory_limit);
+  declare_no_cache(app, &args->no_cache);
   *action = [args, &global] { return run_verify(*args, global); };
 }
 

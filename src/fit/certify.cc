@@ -44,7 +44,8 @@ std::vector<TokenWindow> prompt_windows(const std::vector<TokenWindow>& windows,
 struct Pair {
   OpenedModel source, adapted;
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::string spill_directory;
+  std::string spill_directory, source_digest;
+  SourceCache cache;
 };
 
 // New tokens of each continuation. Every one of them reads the whole source: a large one allows few.
@@ -63,6 +64,20 @@ Result<std::string> joined_text(const Tokenizer& tokenizer, const std::vector<To
   return joined;
 }
 
+// What the source writes after the prompts.
+Result<std::vector<TokenWindow>> source_continues(Pair& pair, const std::vector<TokenWindow>& prompts,
+                                                  int64_t new_tokens) {
+  const auto ends = pair.tokenizer->end_tokens();
+  const std::string what =
+      fmt::format("continue {} {}{}", new_tokens, tokens_text({TokenWindow(ends.begin(), ends.end())}),
+                  tokens_text(prompts));
+  if (const auto kept = pair.cache.find(what)) return kept->get<std::vector<TokenWindow>>();
+  TRY(const auto texts,
+      continue_greedily(*pair.source.executor, prompts, new_tokens, ends, "source continues"));
+  pair.cache.keep(what, texts);
+  return texts;
+}
+
 Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, const CertifyOptions& options,
                          Certificate* certificate) {
   Executor &source = *pair.source.executor, &adapted = *pair.adapted.executor;
@@ -70,7 +85,7 @@ Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, co
   if (prompts.empty()) return {};
   const int64_t new_tokens = affordable_tokens(source.graph(), options.generated_tokens);
   const auto ends = pair.tokenizer->end_tokens();
-  TRY(const auto by_source, continue_greedily(source, prompts, new_tokens, ends, "source continues"));
+  TRY(const auto by_source, source_continues(pair, prompts, new_tokens));
   TRY(const auto by_adapted, continue_greedily(adapted, prompts, new_tokens, ends, "adapted continues"));
   const int64_t prompt = static_cast<int64_t>(prompts[0].size());
   const auto without_prompt = [&](const std::vector<TokenWindow>& all) {
@@ -84,10 +99,13 @@ Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, co
   for (const TokenWindow& w : by_source)
     if (static_cast<int64_t>(w.size()) > prompt) long_enough.push_back(w);
   if (long_enough.empty()) return {};
+  SourceTrace trace = pair.cache.trace("generated " + tokens_text(long_enough));
   TRY(const Comparison comparison, compare(source, adapted, long_enough,
                                            {.first_scored = prompt - 1,
                                             .label = "comparing on generated text",
-                                            .spill_directory = pair.spill_directory}));
+                                            .spill_directory = pair.spill_directory,
+                                            .layer_windows = 0,
+                                            .trace = &trace}));
   certificate->generated = drift_part(comparison.scores, 16);
   certificate->repetition = check_repetition(without_prompt(by_source), without_prompt(by_adapted));
   TRY(const std::string source_text, joined_text(*pair.tokenizer, without_prompt(by_source)));
@@ -96,12 +114,25 @@ Status certify_generated(Pair& pair, const std::vector<TokenWindow>& windows, co
   return {};
 }
 
+// How many answers of the source are right.
+Result<TaskMarks> source_answers(Pair& pair, const ChatFormat& chat, const std::vector<TaskItem>& items,
+                                 const CertifyOptions& options) {
+  std::string what = fmt::format("tasks {}\n", options.max_task_tokens);
+  for (const auto& [name, text] : pair.adapted.text_files)
+    what += fmt::format("{} {}\n", name, sha256_hex(text));
+  for (const TaskItem& item : items) what += dump_json(Json{item.task, item.prompt, item.answer}, -1) + "\n";
+  if (const auto kept = pair.cache.find(what)) return TaskMarks{kept->get<decltype(TaskMarks::right_of)>()};
+  TRY(const TaskMarks marks, answer_tasks(*pair.source.executor, *pair.tokenizer, chat, items,
+                                          options.max_task_tokens, "source answers"));
+  pair.cache.keep(what, marks.right_of);
+  return marks;
+}
+
 Status certify_tasks(Pair& pair, const CertifyOptions& options, Certificate* certificate) {
   if (options.tasks_file.empty()) return {};
   TRY(const auto items, read_tasks(options.tasks_file));
   TRY(const auto chat, load_chat_format(pair.adapted.text_files));
-  TRY(const TaskMarks by_source, answer_tasks(*pair.source.executor, *pair.tokenizer, *chat, items,
-                                              options.max_task_tokens, "source answers"));
+  TRY(const TaskMarks by_source, source_answers(pair, *chat, items, options));
   TRY(const TaskMarks by_adapted, answer_tasks(*pair.adapted.executor, *pair.tokenizer, *chat, items,
                                                options.max_task_tokens, "adapted answers"));
   for (const auto& [task, marks] : by_source.right_of)
@@ -127,7 +158,10 @@ void describe_artifact(const Artifact& artifact, Certificate* certificate) {
       if (kernel.scheme == share.scheme)
         certificate->speed_by_scheme.push_back({share.scheme, kernel.read_gbs, false});
   certificate->model = artifact.manifest.value("name", certificate->model);
-  certificate->source_digest = artifact.manifest.value("source_digest", std::string());
+  const std::string made_from = artifact.manifest.value("source_digest", std::string());
+  if (made_from != certificate->source_digest)
+    log_warning("'{}' is not what this artifact was made from ('{}'): their bytes differ",
+                certificate->source, artifact.manifest.value("source", std::string("?")));
 }
 
 // Both models, within the memory that was promised: the adapted one may take half of it, the source the rest.
@@ -149,6 +183,12 @@ Result<Pair> open_pair(const CertifySubject& subject, const CertifyOptions& opti
   open.memory.taken = pair.adapted.held_bytes;
   TRY(pair.source, open_model(subject.source, open));
   TRY(pair.tokenizer, Tokenizer::load(pair.adapted.text_files));
+  pair.source_digest = subject.source_digest;
+  if (pair.source_digest.empty()) {
+    TRY(pair.source_digest, source_digest(*pair.source.checkpoint));
+  }
+  if (!subject.cache_directory.empty())
+    pair.cache = SourceCache(subject.cache_directory, pair.source_digest, subject.isa);
   if (pair.source.held_bytes == 0) {
     pair.spill_directory = subject.spill_directory;
     log_info("the source is larger than the memory allowed: it passes through layer by layer");
@@ -242,6 +282,7 @@ Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions&
   certificate.model = base_name(subject.adapted);
   certificate.source = base_name(subject.source);
   describe_weights(graph, &certificate);
+  certificate.source_digest = pair.source_digest;
   if (pair.adapted.artifact) describe_artifact(*pair.adapted.artifact, &certificate);
 
   TRY(const EvaluationText text, evaluation_of(options));
@@ -250,9 +291,11 @@ Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions&
   if (options.max_windows > 0 && static_cast<int64_t>(windows.size()) > options.max_windows)
     windows.resize(static_cast<size_t>(options.max_windows));
 
+  SourceTrace trace = pair.cache.trace("held out " + tokens_text(windows));
   TRY(const Comparison comparison,
-      compare(*pair.source.executor, *pair.adapted.executor, windows,
-              {.label = "comparing on held-out text", .spill_directory = pair.spill_directory}));
+      compare(
+          *pair.source.executor, *pair.adapted.executor, windows,
+          {.label = "comparing on held-out text", .spill_directory = pair.spill_directory, .trace = &trace}));
   certificate.evaluation = drift_part(comparison.scores);
   certificate.kld_by_layer = comparison.by_layer;
   certificate.router_overlap = comparison.router_overlap;

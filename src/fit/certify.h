@@ -30,6 +30,9 @@ struct CertifySubject {
   int64_t cache_tokens = 2048;
   uint64_t memory_limit = 0;  // 0: the promise of fit/memory.h
   std::string spill_directory;
+  std::string source_digest{};  // "": found out
+  std::string
+      cache_directory;  // where what the source did is remembered (quality/source_cache.h); "": nowhere
 };
 Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions& options);
 

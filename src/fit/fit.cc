@@ -34,6 +34,7 @@ class FitJob {
     TRY_STATUS(settle_chat_format(&text_files_));
     TRY(digest_, source_digest(checkpoint_));
     for (const std::string& unused : built_.unused_tensors) note("unused tensor " + unused);
+    warn_of_unexpected(built_, checkpoint_);
     TRY_STATUS(decide());
     TRY_STATUS(adapt());
     TRY_STATUS(pack());
@@ -58,9 +59,11 @@ class FitJob {
       TRY(plan_, plan_from_json(json, options_.plan_file));
       return {};
     }
-    const std::string request = sha256_hex(
+    std::string asked =
         fmt::format("{} {} {} {} {} {}", digest_, options_.target, objective_name(options_.objective),
-                    budget_text(options_.budget), options_.scheme, options_.kv_type));
+                    budget_text(options_.budget), options_.scheme, options_.kv_type);
+    for (const std::string& pass : options_.disabled_passes) asked += " -" + pass;
+    const std::string request = sha256_hex(asked);
     const std::string decided = join_path(job_directory(), "decided.json");
     if (path_exists(decided)) {
       auto json = read_json_file(decided);
@@ -217,7 +220,9 @@ class FitJob {
                                                 .threads = options_.threads,
                                                 .isa = options_.isa,
                                                 .memory_limit = options_.memory_limit,
-                                                .spill_directory = job_directory()},
+                                                .spill_directory = job_directory(),
+                                                .source_digest = digest_,
+                                                .cache_directory = options_.source_cache},
                                                certify_options));
     TRY_STATUS(write_file_atomic(join_path(job_directory(), "certificate.json"),
                                  dump_json(certificate_to_json(certificate)) + "\n"));
@@ -246,25 +251,6 @@ class FitJob {
 };
 
 }  // namespace
-
-Result<std::string> source_digest(const Checkpoint& checkpoint) {
-  uint64_t total = 0;
-  for (const std::string& file : checkpoint.files()) {
-    TRY(const uint64_t size, file_size(file));
-    total += size;
-  }
-  Progress progress("hashing the source", total, ProgressUnit::kBytes);
-  std::vector<std::string> files = checkpoint.files();
-  std::sort(files.begin(), files.end());
-  std::string lines;
-  for (const std::string& file : files) {
-    TRY(const std::string digest, sha256_file(file));
-    TRY(const uint64_t size, file_size(file));
-    lines += fmt::format("{} {} {}\n", base_name(file), size, digest);
-    progress.add(size);
-  }
-  return sha256_hex(lines);
-}
 
 Result<FitResult> fit(const FitOptions& options) {
   if (options.target != "local")

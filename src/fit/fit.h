@@ -21,8 +21,9 @@ struct FitOptions {
   bool verify = true, force = false;
   int threads = 0;
   Isa isa = Isa::kScalar;
-  std::string cache_directory;
-  uint64_t memory_limit = 0;  // 0: the promise of fit/memory.h
+  std::string cache_directory;  // measurements of this machine
+  std::string source_cache;     // as CertifySubject::cache_directory
+  uint64_t memory_limit = 0;    // 0: the promise of fit/memory.h
   CertifyOptions certify;
 };
 
@@ -37,8 +38,5 @@ struct FitResult {
 // A certificate that fails its budget is an error of code kCheckFailed that says the best that was reached;
 // nothing is left under the final name.
 Result<FitResult> fit(const FitOptions& options);
-
-// SHA-256 over names, sizes and contents of the checkpoint's files.
-Result<std::string> source_digest(const Checkpoint& checkpoint);
 
 }  // namespace fettle

@@ -4,6 +4,8 @@
 #include <chrono>
 
 #include "base/file.h"
+#include "base/hash.h"
+#include "base/progress.h"
 #include "weights/evaluate.h"
 
 namespace fettle {
@@ -23,6 +25,7 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   TRY(BuiltGraph built, build_graph(*opened->checkpoint));
   if (!opened->checkpoint->has_weights())
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", opened->path);
+  if (!options.exact) warn_of_unexpected(built, *opened->checkpoint);
   Graph graph = std::move(built.graph);
   if (!options.exact) {
     TRY(graph, run_passes(graph, options.passes, nullptr));
@@ -76,6 +79,25 @@ Result<std::map<std::string, std::string>> open_text_files(const std::string& pa
   }
   TRY(const Checkpoint checkpoint, Checkpoint::open(path));
   return checkpoint.text_files();
+}
+
+Result<std::string> source_digest(const Checkpoint& checkpoint) {
+  uint64_t total = 0;
+  for (const std::string& file : checkpoint.files()) {
+    TRY(const uint64_t size, file_size(file));
+    total += size;
+  }
+  Progress progress("hashing the source", total, ProgressUnit::kBytes);
+  std::vector<std::string> files = checkpoint.files();
+  std::sort(files.begin(), files.end());
+  std::string lines;
+  for (const std::string& file : files) {
+    TRY(const std::string digest, sha256_file(file));
+    TRY(const uint64_t size, file_size(file));
+    lines += fmt::format("{} {} {}\n", base_name(file), size, digest);
+    progress.add(size);
+  }
+  return sha256_hex(lines);
 }
 
 Result<OpenedModel> open_model(const std::string& path, const OpenOptions& options) {

@@ -42,6 +42,9 @@ Result<OpenedModel> open_model(const std::string& path, const OpenOptions& optio
 // Only the text files, without touching weights.
 Result<std::map<std::string, std::string>> open_text_files(const std::string& path);
 
+// SHA-256 over names, sizes and contents of the checkpoint's files.
+Result<std::string> source_digest(const Checkpoint& checkpoint);
+
 // "auto" or a level's name; more than this machine has is refused.
 Result<Isa> choose_isa(const std::string& name);
 

@@ -141,14 +141,4 @@ std::vector<WeightGroup> weight_groups(const Graph& source) {
   return groups;
 }
 
-std::map<std::string, WeightPlan> lay_out(const Graph& graph) {
-  std::map<std::string, WeightPlan> plans;
-  for (const Weight& w : graph.weights) {
-    const bool vector = w.expr->shape.size() == 1;
-    plans[w.name] = {std::string(scheme_name(w.expr->scheme)), vector ? "row" : "n16",
-                     is_carried(*w.expr) ? "carried" : "requantised"};
-  }
-  return plans;
-}
-
 }  // namespace fettle

@@ -42,6 +42,25 @@ ExprPtr fold_expr(const ExprPtr& expr) {
   return expr;
 }
 
+// Columns that only other columns read: these read past them. By node; begins count from what is read then.
+struct Views {
+  std::vector<bool> skipped;
+  std::vector<int64_t> begin;
+
+  explicit Views(const Graph& graph) : skipped(graph.nodes.size()), begin(graph.nodes.size()) {
+    for (size_t i = 0; i < graph.nodes.size(); ++i) skipped[i] = graph.nodes[i].op == Op::kColumns;
+    for (const Node& node : graph.nodes)
+      for (const ValueId input : node.inputs)
+        if (node.op != Op::kColumns) skipped[input] = false;
+    for (size_t i = 0; i < graph.nodes.size(); ++i) {
+      const Node& node = graph.nodes[i];
+      if (node.op != Op::kColumns) continue;
+      const ValueId input = node.inputs[0];
+      begin[i] = node.integer("begin") + (skipped[input] ? begin[input] : 0);
+    }
+  }
+};
+
 }  // namespace
 
 Graph fold(const Graph& graph, const PassOptions&, PassNotes*) {
@@ -52,12 +71,15 @@ Graph fold(const Graph& graph, const PassOptions&, PassNotes*) {
     w.expr = fold_expr(w.expr);
     stands_for[w.name] = first.emplace(expr_text(*w.expr), w.name).first->second;
   }
-  return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId) {
+  const Views views(graph);
+  return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {
     for (WeightRef& ref : node.weights) {
       ref.weight = stands_for[ref.weight];
       if (!ref.bias.empty()) ref.bias = stands_for[ref.bias];
     }
     if (node.op == Op::kColumns) {
+      if (views.skipped[id]) return node.inputs[0];
+      node.attrs["begin"] = views.begin[id];
       const Node& input = out.nodes[node.inputs[0]];
       if (node.integer("size") == input.type.cols) return node.inputs[0];
       if (input.op == Op::kColumns) {

@@ -36,8 +36,9 @@ std::span<const Pass> all_passes();
 // Runs all passes but the disabled ones. Unknown names in `disabled`: kUsage.
 Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNotes* notes);
 
-// Layout and reason of every weight of an adapted graph.
+// The last stage: layout and reason of every weight of an adapted graph, and the same for people, one a line.
 std::map<std::string, WeightPlan> lay_out(const Graph& graph);
+std::string layout_text(const Graph& graph);
 
 // The weights whose scheme may be chosen, by the linear that reads them: inputs of one group share one
 // activation form and are measured together. Named by their common prefix: "layers.0.q+k+v".

@@ -26,21 +26,25 @@ std::vector<ValueId> routes_of(const Graph& graph) {
   return out;
 }
 
-// Watches both models in lockstep: remembers the source's hidden states and routes of one step, then adds up
-// how far the adapted model's are from them.
+// Watches both models in lockstep: remembers the source's hidden states and routes of one step, computed or
+// replayed, then adds up how far the adapted model's are from them.
 class Drift {
  public:
-  Drift(Executor& source, Executor& adapted) : source_(source), adapted_(adapted) {
-    watch(layer_outputs(source.graph()), layer_outputs(adapted.graph()), false);
-    watch(routes_of(source.graph()), routes_of(adapted.graph()), true);
-    observe(source_, in_source_, [](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+  Drift(Executor& source, Executor& adapted, SourceTrace& trace)
+      : source_(source), adapted_(adapted), trace_(trace) {
+    pair_up(layer_outputs(source.graph()), layer_outputs(adapted.graph()), false);
+    pair_up(routes_of(source.graph()), routes_of(adapted.graph()), true);
+    observe(source_, in_source_, [this](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+      if (!watching_) return;
       w.state.resize(static_cast<size_t>(rows * cols));
       for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ld, cols, w.state.data() + r * cols);
+      trace_.record(w.state.data(), w.state.size());
     });
-    observe(adapted_, in_adapted_, [](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-      if (static_cast<int64_t>(w.state.size()) != rows * cols) return;
-      for (int64_t r = 0; r < rows; ++r) w.add(w.state.data() + r * cols, x + r * ld, cols);
-    });
+    observe(adapted_, in_adapted_,
+            [this](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
+              if (!watching_ || static_cast<int64_t>(w.state.size()) != rows * cols) return;
+              for (int64_t r = 0; r < rows; ++r) w.add(w.state.data() + r * cols, x + r * ld, cols);
+            });
   }
   ~Drift() {
     source_.observe({}, nullptr);
@@ -48,6 +52,21 @@ class Drift {
   }
   Drift(const Drift&) = delete;
   Drift& operator=(const Drift&) = delete;
+
+  void watch(bool on) { watching_ = on; }
+
+  // In place of the source's run of a layer.
+  Status replay(int64_t layer, int64_t rows) {
+    const std::vector<Node>& nodes = source_.graph().nodes;
+    for (const auto& [id, watched] : in_source_) {
+      const Node& node = nodes[static_cast<size_t>(id)];
+      if (!watching_ || node.layer != layer) continue;
+      const auto count = static_cast<uint64_t>(rows * node.type.cols);
+      TRY(const float* state, trace_.replay(count));
+      watched->state.assign(state, state + count);
+    }
+    return {};
+  }
 
   void finish(Comparison* out) const {
     double again = 0, chosen = 0;
@@ -79,7 +98,7 @@ class Drift {
   };
   using ByValue = std::map<ValueId, Watched*>;
 
-  void watch(const std::vector<ValueId>& source, const std::vector<ValueId>& adapted, bool routes) {
+  void pair_up(const std::vector<ValueId>& source, const std::vector<ValueId>& adapted, bool routes) {
     for (size_t i = 0; i < std::min(source.size(), adapted.size()); ++i) {
       watched_.push_back(std::make_unique<Watched>(Watched{routes, {}, 0, 0}));
       in_source_[source[i]] = in_adapted_[adapted[i]] = watched_.back().get();
@@ -95,6 +114,8 @@ class Drift {
   }
 
   Executor &source_, &adapted_;
+  SourceTrace& trace_;
+  bool watching_ = false;
   std::vector<std::unique_ptr<Watched>> watched_;
   ByValue in_source_, in_adapted_;
 };
@@ -111,6 +132,22 @@ class HeldSequence {
 };
 
 constexpr int64_t kChunk = 64;
+
+// Is window `i` of `count` one of `wanted` spread evenly?
+bool is_spread(size_t i, size_t count, size_t wanted) {
+  return wanted >= count || i * wanted / count != (i + 1) * wanted / count;
+}
+
+// The stream before the last part: from the trace, or into it.
+Status pass_on(SourceTrace& trace, float* stream, int64_t count) {
+  if (!trace.replays()) {
+    trace.record(stream, static_cast<uint64_t>(count));
+    return {};
+  }
+  TRY(const float* kept, trace.replay(static_cast<uint64_t>(count)));
+  std::copy_n(kept, count, stream);
+  return {};
+}
 
 std::string trimmed(std::string_view text) {
   const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
@@ -168,12 +205,18 @@ Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const 
     comparison.scores.emplace_back(static_cast<size_t>(
         std::max<int64_t>(0, static_cast<int64_t>(window.size()) - options.first_scored)));
   Progress progress(options.label, chunks.size() * of_source.parts());
-  const Drift drift(source, adapted);
+  SourceTrace none;
+  SourceTrace& trace = options.trace ? *options.trace : none;
+  Drift drift(source, adapted, trace);
   for (size_t part = 0; part < of_source.parts(); ++part) {
-    TRY_STATUS(of_source.open(part));
+    const bool last = part + 1 == of_source.parts(), replays = trace.replays() && !last;
+    if (!replays) TRY_STATUS(of_source.open(part));
     TRY_STATUS(of_adapted.open(part));
     for (const Chunk& chunk : chunks) {
-      const auto expected = of_source.run(chunk, in_source.at(chunk));
+      drift.watch(is_spread(chunk.sequence, windows.size(), options.layer_windows));
+      if (last) TRY_STATUS(pass_on(trace, in_source.at(chunk), chunk.count * of_source.width()));
+      if (replays) TRY_STATUS(drift.replay(of_source.layer(part), chunk.count));
+      const auto expected = replays ? std::span<const float>() : of_source.run(chunk, in_source.at(chunk));
       const auto found = of_adapted.run(chunk, in_adapted.at(chunk));
       if (expected.empty()) continue;
       score_chunk(source.pool(), chunk, windows[chunk.sequence], {expected, found, vocab},
@@ -182,6 +225,7 @@ Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const 
     progress.add(chunks.size());
   }
   drift.finish(&comparison);
+  trace.finish();
   return comparison;
 }
 

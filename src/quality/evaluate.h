@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "quality/certificate.h"
+#include "quality/source_cache.h"
 #include "runtime/executor.h"
 #include "runtime/sweep.h"
 #include "text/formats/format.h"
@@ -42,8 +43,12 @@ struct CompareOptions {
   int64_t first_scored = 0;       // positions before it (a prompt) are fed but not scored
   std::string label{};            // of the progress bar
   std::string spill_directory{};  // where states between layers are kept; "": in memory
+  // Hidden states and routes are compared on so many windows, spread evenly over all.
+  size_t layer_windows = 4;
+  // Replayed: the source runs its last part only. Else recorded, if it records.
+  SourceTrace* trace = nullptr;
 };
-// Both executors must take steps of the same size.
+// Both executors must take steps of the same size. The same with and without a trace, to the bit.
 Result<Comparison> compare(Executor& source, Executor& adapted, std::span<const TokenWindow> windows,
                            const CompareOptions& options);
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "kernels/elementwise/elementwise.h"
 
 namespace fettle {
 
@@ -17,38 +18,14 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int kResamples = 1000;
 constexpr uint64_t kBootstrapSeed = 0x66657474'6c650001;
 
-// e^x for x <= 0, relative error below 5e-16. Free of branches and tables, so that compilers turn the loop
-// around it into vector code for whatever machine they build for; and the same on every machine, which a
-// library's exp is not. x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor series to r^13, even and odd
-// terms apart so that the two chains of multiply and add run side by side. Below -708 the result stays at
-// about 3e-308.
-inline double exp_of_nonpositive(double x) {
-  constexpr double kLog2e = 1.4426950408889634;
-  constexpr double kLn2High = 6.93147180369123816490e-01;  // its low 21 bits are zero: n * kLn2High is exact
-  constexpr double kLn2Low = 1.90821492927058770002e-10;
-  constexpr double kRounder =
-      6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number kept in the low bits
-  x = x < -708.0 ? -708.0 : x;
-  const double rounded = x * kLog2e + kRounder;
-  const double n = rounded - kRounder;
-  const double r = (x - n * kLn2High) - n * kLn2Low;
-  const double s = r * r;
-  double even = 1.0 / 479001600;  // 1 / 12!
-  even = even * s + 1.0 / 3628800;
-  even = even * s + 1.0 / 40320;
-  even = even * s + 1.0 / 720;
-  even = even * s + 1.0 / 24;
-  even = even * s + 0.5;
-  even = even * s + 1.0;
-  double odd = 1.0 / 6227020800;  // 1 / 13!
-  odd = odd * s + 1.0 / 39916800;
-  odd = odd * s + 1.0 / 362880;
-  odd = odd * s + 1.0 / 5040;
-  odd = odd * s + 1.0 / 120;
-  odd = odd * s + 1.0 / 6;
-  odd = odd * s + 1.0;
-  const double power = std::bit_cast<double>((std::bit_cast<uint64_t>(rounded) + 1023) << 52);
-  return (even + r * odd) * power;
+// e^x for x <= 0, the same bits on every machine, which a library's exp does not give.
+void exponentials(double* x, size_t count) {
+  static const ElementwiseKernels& kernels = find_elementwise_kernels(detect_isa());
+  kernels.exp_doubles(x, static_cast<int64_t>(count));
+}
+double exp_of_nonpositive(double x) {
+  exponentials(&x, 1);
+  return x;
 }
 
 bool all_finite(std::span<const float> values) {
@@ -92,7 +69,7 @@ double sum_of(const double* values, size_t count) {
   return total;
 }
 
-// In blocks that stay in the first-level cache: one loop of pure elementwise work, then the sums.
+// In blocks that stay in the first-level cache: loops of pure elementwise work, then the sums.
 Sums finite_sums(std::span<const float> source, std::span<const float> adapted, double source_max,
                  double adapted_max) {
   constexpr size_t kBlock = 512;
@@ -103,12 +80,13 @@ Sums finite_sums(std::span<const float> source, std::span<const float> adapted, 
     const float* x = source.data() + begin;
     const float* y = adapted.data() + begin;
     for (size_t i = 0; i < count; ++i) {
-      const double a = x[i] - source_max;
-      const double b = y[i] - adapted_max;
-      source_exp[i] = exp_of_nonpositive(a);
-      adapted_exp[i] = exp_of_nonpositive(b);
-      cross[i] = source_exp[i] * (a - b);
+      source_exp[i] = x[i] - source_max;
+      adapted_exp[i] = y[i] - adapted_max;
+      cross[i] = source_exp[i] - adapted_exp[i];
     }
+    exponentials(source_exp.data(), count);
+    exponentials(adapted_exp.data(), count);
+    for (size_t i = 0; i < count; ++i) cross[i] *= source_exp[i];
     sums.source += sum_of(source_exp.data(), count);
     sums.adapted += sum_of(adapted_exp.data(), count);
     sums.cross += sum_of(cross.data(), count);

@@ -2,6 +2,7 @@
 """The whole way of the data on a small real model: fit, certificate, artifact, run, and what happens when it goes wrong."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -186,6 +187,25 @@ def verify_measures_tasks_and_reads_another_text():
     )
     (add,) = result["tasks"]
     assert add["name"] == "add" and add["count"] == 4 and add["source"] >= 0.75, add
+
+
+@case
+def a_source_remembered_changes_nothing():
+    cache = Path(os.environ["FETTLE_CACHE"], "source")
+    shutil.rmtree(cache, ignore_errors=True)
+    arguments = ("verify", SCRATCH / "int8.fettle", "--against", MODEL, "--text", TEXT, "--json")
+    kept = [json.loads(fettle(*arguments, *more).stdout) for more in (("--no-cache",), (), ())]
+    entries = sorted(cache.iterdir())
+    assert entries, "nothing is remembered"
+    for entry in entries:  # damage is found, and costs time only
+        data = bytearray(entry.read_bytes())
+        data[len(data) // 3] ^= 1
+        entry.write_bytes(data)
+    kept.append(json.loads(fettle(*arguments).stdout))
+    for other in kept[1:]:
+        differing = {k for k in kept[0] if kept[0][k] != other[k]}
+        assert differing <= {"created", "speed"}, differing
+    assert len(kept[0]["source"]["digest"]) == 64, kept[0]["source"]
 
 
 @case

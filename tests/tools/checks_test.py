@@ -100,6 +100,12 @@ def style_counts_lines():
 
 
 @case
+def style_keeps_the_root_tidy():
+    assert "ids.json: does not belong at the top" in found(check_style, {"ids.json": "{}", "docs/a.md": "x\n"})
+    assert found(check_style, {"README.md": "x\n", ".ci/run": "x\n"}) == ""
+
+
+@case
 def style_finds_machine_paths():
     for path in (
         "/" + "work/main",

@@ -4,16 +4,31 @@
 case, Skip skips it.
 """
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 ROOT = Path(os.environ.get("FETTLE_ROOT", Path(__file__).resolve().parents[3]))
 FETTLE = os.environ.get("FETTLE", str(ROOT / "build" / "fettle"))
 DATA = ROOT / "tests" / "data"
-SCRATCH = Path(os.environ.get("FETTLE_TMP", "."))
+
+
+def scratch_folder() -> Path:
+    """The folder that ./test gives; by itself a script makes one, so that it leaves nothing where it is run."""
+    if given := os.environ.get("FETTLE_TMP"):
+        return Path(given)
+    own = tempfile.mkdtemp(prefix="fettle-test-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    os.environ["FETTLE_CACHE"] = str(Path(own) / "cache")
+    return Path(own)
+
+
+SCRATCH = scratch_folder()
 
 _cases = []
 

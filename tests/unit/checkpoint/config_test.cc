@@ -149,6 +149,14 @@ TEST(RopeConfigTest, KindsAndDefaults) {
                {"'factor'", "above zero"});
   expect_error(kind(R"(,"rope_scaling":{"type":"yarn","factor":2})"), Code::kBadInput,
                {"original_max_position_embeddings"});
+  EXPECT_EQ(kind(R"(,"rope_scaling":{"type":"linear","factor":2},"rope_theta":7,
+                    "rope_parameters":{"rope_type":"linear","factor":2,"rope_theta":7})")
+                .value()
+                .factor,
+            2.0);
+  expect_error(
+      kind(R"(,"rope_scaling":{"type":"linear","factor":2},"rope_parameters":{"rope_type":"default"})"),
+      Code::kBadInput, {"rope_parameters", "rope_scaling", "different"});
   expect_error(kind(R"(,"rope_scaling":[])"), Code::kBadInput, {"rope_scaling", "object"});
   expect_error(kind(R"(,"rope_theta":-1)"), Code::kBadInput, {"rope_theta", "-1"});
   expect_error(kind(R"(,"rope_scaling":{"type":"llama3","factor":8,"low_freq_factor":4,"high_freq_factor":4,
