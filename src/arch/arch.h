@@ -2,6 +2,7 @@
 // list.inc.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,9 @@ namespace fettle {
 struct BuiltGraph {
   Graph graph;
   std::vector<std::string> unused_tensors;  // stored but not read, each with the reason
+  // Guesses the token after the next: reads the state that `graph` leaves of a token and the token after it.
+  // Weights that both graphs read have one name.
+  std::optional<Graph> draft{};
 };
 
 // Builds and verifies the graph of a checkpoint. Every stored tensor is read exactly once or listed with the
