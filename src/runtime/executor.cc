@@ -43,6 +43,8 @@ Status Executor::Impl::prepare(const FrameOptions& frames) {
 Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Executor::~Executor() = default;
 const Graph& Executor::graph() const { return impl_->model.graph; }
+int64_t Executor::max_tokens() const { return impl_->options.max_tokens; }
+int64_t Executor::max_logit_rows() const { return impl_->options.max_logit_rows; }
 KvCache& Executor::cache() { return *impl_->cache; }
 ThreadPool& Executor::pool() { return impl_->pool; }
 bool Executor::has_draft() const { return impl_->draft != nullptr; }
@@ -121,7 +123,8 @@ void Executor::Impl::execute(size_t begin, size_t end, Run& run) {
 Result<std::span<const float>> Executor::Impl::run(std::span<const RowsInput> inputs, const float* states) {
   TRY_STATUS(check(inputs));
   for (const RowsInput& input : inputs)
-    TRY_STATUS(cache->reserve(*input.sequence, input.first + static_cast<int64_t>(input.tokens.size())));
+    TRY_STATUS(cache->reserve(*input.sequence, input.first,
+                              input.first + static_cast<int64_t>(input.tokens.size())));
 
   std::vector<int32_t> ids;
   std::vector<int64_t> positions, selected;

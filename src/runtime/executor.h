@@ -86,6 +86,8 @@ class Executor {
   void observe(std::vector<ValueId> values, Observer observer);
 
   const Graph& graph() const;
+  int64_t max_tokens() const;      // of one forward
+  int64_t max_logit_rows() const;  // of one forward
   KvCache& cache();
   ThreadPool& pool();
   uint64_t weight_bytes() const;      // packed bytes of the weights fetched so far, each once

@@ -131,7 +131,7 @@ TEST_F(Draft, GuessesLeaveNoTrace) {
     EXPECT_EQ(sequence.length, static_cast<int64_t>(at) + 1);
   }
   model->cache().truncate(sequence, sequence.length);  // gives back what the guesses took
-  EXPECT_EQ(sequence.blocks.size(), 2U);
+  EXPECT_EQ(sequence.tables[0].size(), 2U);
   model->cache().release(sequence);
   EXPECT_EQ(model->cache().free_blocks(), model->cache().total_blocks());
 }
