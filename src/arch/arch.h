@@ -2,6 +2,7 @@
 // list.inc.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,10 @@ namespace fettle {
 struct BuiltGraph {
   Graph graph;
   std::vector<std::string> unused_tensors;  // stored but not read, each with the reason
-  std::vector<std::string> unexpected;      // names of those for which there is no good reason
+  std::vector<std::string> unexpected{};    // names of those for which there is no good reason
+  // Guesses the token after the next: reads the state that `graph` leaves of a token and the token after it.
+  // Weights that both graphs read have one name.
+  std::optional<Graph> draft{};
 };
 // Says so, as such a model may be another than its configuration claims.
 void warn_of_unexpected(const BuiltGraph& built, const Checkpoint& checkpoint);

@@ -261,16 +261,22 @@ Result<ValueId> DecoderBuilder::moe_of(int64_t layer, ValueId x, ValueId routes,
   return add(y, shared);
 }
 
-Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter, const Ending& leave) {
+Status DecoderBuilder::start_graph(int64_t layers) {
+  graph_ = Graph{};
   graph_.architecture = fields_.architecture();
   graph_.vocab = config_.vocab;
   graph_.hidden = config_.hidden;
-  graph_.layers = config_.layers;
+  graph_.layers = layers;
   graph_.context = config_.context;
   auto rope = make_rope(config_.rope, config_.rope_dim, config_.rope_pairs);
   if (!rope.ok()) return std::move(rope).error().context(fields_.file());
   graph_.ropes.push_back(std::move(*rope));
+  ops_.set_layer(-1);
+  return {};
+}
 
+Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter, const Ending& leave) {
+  TRY_STATUS(start_graph(config_.layers));
   TRY(std::string table, tensor("embed", "model.embed_tokens.weight", {config_.vocab, config_.hidden}));
   ValueId x = ops_.add(Op::kEmbed, {}, {{table, ""}});
   if (enter) {
@@ -281,21 +287,28 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter
     TRY(x, layer(*this, n, x));
   }
   ops_.set_layer(-1);
-  x = ops_.add(Op::kSelectRows, {x});
+  // The draft goes on from normed rows, so that all of them are normed; without one, those selected.
+  if (!drafts_) x = ops_.add(Op::kSelectRows, {x});
   if (leave) {
     TRY(x, leave(*this, x));
   }
   TRY(x, norm(x, "norm", "model.norm.weight", config_.hidden));
+  if (drafts_) x = ops_.add(Op::kSelectRows, {x});
   if (config_.tied_head) {
     ops_.add(Op::kLinear, {x}, {{table, ""}});
   } else {
     TRY(const ValueId logits, linear(x, "head", "lm_head", config_.vocab, {}));
     (void)logits;
   }
-  BuiltGraph built{std::move(graph_), {}, {}};
+  BuiltGraph built{std::move(graph_), {}};
+  if (drafts_) {
+    TRY(built.draft, build_draft(layer));
+  }
   report_unused(&built);
-  if (Status verified = verify_graph(built.graph); !verified.ok())
-    return std::move(verified).error().context(fields_.file());
+  Status verified = verify_graph(built.graph);
+  if (verified.ok() && built.draft) verified = verify_graph(*built.draft);
+  if (verified.ok() && built.draft) verified = verify_draft(built.graph, *built.draft);
+  if (!verified.ok()) return std::move(verified).error().context(fields_.file());
   return built;
 }
 
@@ -320,6 +333,11 @@ void DecoderBuilder::report_unused(BuiltGraph* built) const {
       expected = fields_.has("num_nextn_predict_layers");
       reason = expected ? "of a layer that drafts tokens, which is not used"
                         : "of a layer behind the last that the configuration names";
+    }
+    const auto copy = copies_.find(t.name);
+    if (copy != copies_.end()) {
+      expected = true;
+      reason = copy->second.c_str();
     }
     if (!expected) built->unexpected.push_back(t.name);
     built->unused_tensors.push_back(fmt::format("{}: {}", t.name, reason));

@@ -37,6 +37,10 @@ class DecoderBuilder {
   // What the residual stream is made of the embedding, and of it what the last norm reads; absent: the same.
   using Ending = std::function<Result<ValueId>(DecoderBuilder& builder, ValueId x)>;
   Result<BuiltGraph> build(const Layer& layer, const Ending& enter = nullptr, const Ending& leave = nullptr);
+  // With the draft graph too, of the layer behind the last, where the configuration speaks of it and the
+  // checkpoint holds it: multi-token prediction as in DeepSeek-V3 (arXiv 2412.19437, section 2.2), an ordinary
+  // layer over the embedding of the token after and the final norm's output, each normed, side by side.
+  Result<BuiltGraph> build_with_draft(const Layer& layer);
 
   // For architectures that go beyond what follows here.
   GraphBuilder& ops() { return ops_; }
@@ -110,6 +114,15 @@ class DecoderBuilder {
   };
   Result<ExpertStacks> expert_stacks(const std::string& name, const std::string& hf,
                                      const MoeOptions& options);
+  Status start_graph(int64_t layers);
+  Result<bool> has_draft_layer() const;  // a configuration alone is believed
+  Result<Graph> build_draft(const Layer& layer);
+  // A tensor that the draft layer shares with the model: the model's, unless the layer's own copy differs.
+  struct SharedTensor {
+    std::string name, hf_name;          // in the main graph
+    std::string own_name, own_hf_name;  // of the copy
+  };
+  Result<std::string> shared_tensor(const SharedTensor& shared, const Shape& shape);
   bool belongs_to_draft_layer(const std::string& name) const;
   void report_unused(BuiltGraph* built) const;
 
@@ -118,7 +131,9 @@ class DecoderBuilder {
   DecoderConfig config_;
   Graph graph_;
   GraphBuilder ops_;
+  bool drafts_ = false;  // a draft graph is wanted
   std::set<std::string> consumed_;
+  std::map<std::string, std::string> copies_;  // tensors not read, as they are others bit for bit
 };
 
 // Inverse frequencies after long-context scaling (models.md 0.2, 0.3: the published formulas of Llama 3 and

@@ -13,11 +13,23 @@ double score_gain(const RopeConfig& rope) {
   return gain * gain;
 }
 
+// GGUF counts the layers that draft tokens among its blocks, where it stores them.
+Status leave_out_draft_layers(const Checkpoint& checkpoint, const ModelFields& fields,
+                              DecoderConfig* decoder) {
+  TRY(const int64_t drafts, fields.integer_or("num_nextn_predict_layers", 0));
+  const int64_t layers = decoder->layers - drafts;
+  if (fields.format() == SourceFormat::kGguf && drafts > 0 && layers > 0 &&
+      checkpoint.find(fmt::format("blk.{}.nextn.eh_proj.weight", layers)))
+    decoder->layers = layers;
+  return {};
+}
+
 }  // namespace
 
 Result<LatentDecoder> read_latent_decoder(const Checkpoint& checkpoint, const ModelFields& fields) {
   LatentDecoder m{};
   TRY(m.decoder, read_decoder_config(checkpoint, fields));
+  TRY_STATUS(leave_out_draft_layers(checkpoint, fields, &m.decoder));
   TRY(m.attention.latent, fields.size("kv_lora_rank"));
   TRY(m.attention.q_latent, fields.integer_or("q_lora_rank", 0));
   TRY(m.decoder.rope_dim, fields.size("qk_rope_head_dim"));
@@ -52,7 +64,7 @@ Result<LatentDecoder> read_latent_decoder(const Checkpoint& checkpoint, const Mo
 Result<BuiltGraph> build_latent_decoder(const Checkpoint& checkpoint, const ModelFields& fields,
                                         const LatentDecoder& m) {
   return DecoderBuilder(checkpoint, fields, m.decoder)
-      .build([&m](DecoderBuilder& b, int64_t n, ValueId x) -> Result<ValueId> {
+      .build_with_draft([&m](DecoderBuilder& b, int64_t n, ValueId x) -> Result<ValueId> {
         const std::string hf = fmt::format("model.layers.{}.", n), name = fmt::format("layers.{}.", n);
         TRY(ValueId y, b.norm(x, name + "attn_norm", hf + "input_layernorm.weight", b.config().hidden));
         TRY(y, b.latent_attention(n, y, m.attention));

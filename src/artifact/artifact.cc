@@ -81,12 +81,14 @@ Result<std::map<std::string, uint64_t>> check_files(const Artifact& artifact) {
   return sizes;
 }
 
-// The weights that a manifest lists: exactly those of the graph.
+// The weights that a manifest lists: exactly those of the graphs.
 Status read_entries(const std::map<std::string, uint64_t>& sizes, Artifact* artifact) {
   const std::string manifest = join_path(artifact->path, "manifest.json");
   if (!artifact->manifest.contains("weights") || !artifact->manifest["weights"].is_array())
     return bad_input("{}: field 'weights' must be a list", manifest);
-  WeightIndex missing = index_weights(artifact->graph);
+  const std::vector<Weight> weights = all_weights(artifact->graph, artifact->draft);
+  WeightIndex missing;
+  for (const Weight& w : weights) missing.emplace(w.name, w.expr.get());
   for (const Json& json : artifact->manifest["weights"]) {
     TRY(WeightEntry entry, entry_from_json(json, manifest + ": weights"));
     const auto weight = missing.find(entry.name);
@@ -97,7 +99,7 @@ Status read_entries(const std::map<std::string, uint64_t>& sizes, Artifact* arti
     missing.erase(weight);
     artifact->entries.push_back(std::move(entry));
   }
-  for (const Weight& w : artifact->graph.weights)
+  for (const Weight& w : weights)
     if (missing.count(w.name) != 0)
       return bad_input("{}: weight @{} of the graph is missing", manifest, w.name);
   return {};
@@ -161,9 +163,16 @@ Result<Artifact> open_artifact(const std::string& path) {
   TRY(artifact.content_digest, manifest.string("content_digest"));
   TRY(const auto sizes, check_files(artifact));
 
-  const std::string graph_path = join_path(path, "graph.fir"), plan_path = join_path(path, "plan.json");
+  const std::string graph_path = join_path(path, "graph.fir"), draft_path = join_path(path, "draft.fir"),
+                    plan_path = join_path(path, "plan.json");
   TRY(const std::string graph_text, read_file(graph_path));
   TRY(artifact.graph, parse_graph(graph_text, graph_path));
+  if (sizes.count("draft.fir") != 0) {
+    TRY(const std::string draft_text, read_file(draft_path));
+    TRY(artifact.draft, parse_graph(draft_text, draft_path));
+    auto fits = verify_draft(artifact.graph, *artifact.draft);
+    if (!fits.ok()) return std::move(fits).error().context(draft_path);
+  }
   TRY(const Json plan_json, read_json_file(plan_path));
   TRY(artifact.plan, plan_from_json(plan_json, plan_path));
   for (const auto& [name, size] : sizes)

@@ -1,7 +1,8 @@
-// The artifact NAME.fettle/: what serving needs and nothing else. manifest.json, graph.fir, plan.json,
-// weights-NNNNN.bin, tokenizer/, known_answer.safetensors; beside them certificate.json and report.html. See
-// docs/artifact.md. content_digest: SHA-256 of the lines "name size sha256" of graph, plan, weights,
-// tokenizer and known answer, sorted by name.
+// The artifact NAME.fettle/: what serving needs and nothing else. manifest.json, graph.fir,
+// draft.fir (of a model that drafts tokens), plan.json, weights-NNNNN.bin, tokenizer/,
+// known_answer.safetensors; beside them certificate.json and report.html. See docs/artifact.md.
+// content_digest: SHA-256 of the lines "name size sha256" of graphs, plan, weights, tokenizer and known
+// answer, sorted by name.
 #pragma once
 
 #include <map>
@@ -31,6 +32,7 @@ struct Artifact {
   std::string path;
   Json manifest;
   Graph graph;
+  std::optional<Graph> draft;
   Plan plan;
   std::map<std::string, std::string> text_files;  // of tokenizer/
   std::vector<WeightEntry> entries;

@@ -109,27 +109,27 @@ Status ArtifactWriter::end_weight() {
   return {};
 }
 
-Result<std::string> ArtifactWriter::finish(const Graph& graph, const Plan& plan,
-                                           const std::map<std::string, std::string>& text_files, Json facts) {
+Result<std::string> ArtifactWriter::finish(const Content& content, Json facts) {
   if (weights_) TRY_STATUS(weights_->close());
   weights_.reset();
-  TRY_STATUS(write_file_atomic(join_path(directory_, "graph.fir"), print_graph(graph)));
-  TRY_STATUS(write_file_atomic(join_path(directory_, "plan.json"), dump_json(plan_to_json(plan)) + "\n"));
+  std::vector<std::string> names;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    names.push_back(name);
+    return write_file_atomic(join_path(directory_, name), text);
+  };
+  TRY_STATUS(write("graph.fir", print_graph(content.graph)));
+  if (content.draft) TRY_STATUS(write("draft.fir", print_graph(*content.draft)));
+  TRY_STATUS(write("plan.json", dump_json(plan_to_json(content.plan)) + "\n"));
   TRY_STATUS(make_directories(join_path(directory_, "tokenizer")));
-  std::vector<std::string> content = {"graph.fir", "plan.json"};
-  for (const auto& [name, text] : text_files) {
-    content.push_back("tokenizer/" + name);
-    TRY_STATUS(write_file_atomic(join_path(directory_, content.back()), text));
-  }
+  for (const auto& [name, text] : content.text_files) TRY_STATUS(write("tokenizer/" + name, text));
   if (path_exists(join_path(directory_, "known_answer.safetensors")))
-    content.push_back("known_answer.safetensors");
-  for (int n = 1; path_exists(join_path(directory_, weights_file(n))); ++n)
-    content.push_back(weights_file(n));
-  std::sort(content.begin(), content.end());
+    names.push_back("known_answer.safetensors");
+  for (int n = 1; path_exists(join_path(directory_, weights_file(n))); ++n) names.push_back(weights_file(n));
+  std::sort(names.begin(), names.end());
 
   Json files = Json::array();
   std::string lines;
-  for (const std::string& name : content) {
+  for (const std::string& name : names) {
     TRY(const uint64_t size, file_size(join_path(directory_, name)));
     TRY(const std::string digest, sha256_file(join_path(directory_, name)));
     files.push_back({{"name", name}, {"size", size}, {"sha256", digest}});

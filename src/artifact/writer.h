@@ -30,10 +30,15 @@ class ArtifactWriter {
   // What is wholly on disk.
   const std::vector<WeightEntry>& entries() const { return entries_; }
 
-  // Writes graph, plan, text files and manifest. `facts` are the manifest's fields besides those written
+  // Writes graphs, plan, text files and manifest. `facts` are the manifest's fields besides those written
   // here. known_answer.safetensors, if wanted, must lie in the job directory already.
-  Result<std::string> finish(const Graph& graph, const Plan& plan,
-                             const std::map<std::string, std::string>& text_files, Json facts);
+  struct Content {
+    const Graph& graph;
+    const std::optional<Graph>& draft;
+    const Plan& plan;
+    const std::map<std::string, std::string>& text_files;
+  };
+  Result<std::string> finish(const Content& content, Json facts);
 
   const std::string& directory() const { return directory_; }
 

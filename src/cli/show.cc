@@ -36,14 +36,14 @@ Status show_adapted(const ShowArguments& args) {
   if (!args.dump_after.empty() && !dumped)
     return make_error(Code::kUsage, "pass '{}' did not run; see: fettle show passes", args.dump_after);
   for (const std::string& note : notes) print_text("# " + note + "\n");
-  print_text(args.stage == "layout" ? layout_text(adapted) : print_graph(dumped ? *dumped : adapted));
+  print_text(args.stage == "layout" ? layout_text(adapted.weights) : print_graph(dumped ? *dumped : adapted));
   return {};
 }
 
 Status show_layout(const ShowArguments& args) {
   if (!is_artifact(args.model)) return show_adapted(args);
   TRY(const Artifact artifact, open_artifact(args.model));
-  print_text(layout_text(artifact.graph));
+  print_text(layout_text(artifact.graph.weights));
   return {};
 }
 

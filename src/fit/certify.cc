@@ -51,7 +51,7 @@ struct Pair {
 // New tokens of each continuation. Every one of them reads the whole source: a large one allows few.
 int64_t affordable_tokens(const Graph& source, int64_t wanted) {
   constexpr uint64_t kBytesRead = uint64_t{512} << 30;
-  const uint64_t bytes = std::max<uint64_t>(1, stored_bytes(source, true));
+  const uint64_t bytes = std::max<uint64_t>(1, stored_bytes(source.weights, true));
   return std::min(wanted, std::max<int64_t>(4, static_cast<int64_t>(kBytesRead / bytes)));
 }
 
@@ -250,9 +250,9 @@ Speed measure_speed(Executor& executor) {
   return {spread(prefill), spread(decode), executor.pool().size(), true, "this machine"};
 }
 
-void describe_weights(const Graph& graph, Certificate* certificate) {
+void describe_weights(const Graph& graph, const std::optional<Graph>& draft, Certificate* certificate) {
   std::map<std::string, SchemeShare> shares;
-  for (const Weight& w : graph.weights) {
+  for (const Weight& w : all_weights(graph, draft)) {
     const Expr& e = *w.expr;
     (is_carried(e) ? certificate->carried : certificate->requantised) += e.stack();
     SchemeShare& share = shares[std::string(scheme_name(e.scheme))];
@@ -281,8 +281,8 @@ Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions&
   certificate.budget = options.budget;
   certificate.model = base_name(subject.adapted);
   certificate.source = base_name(subject.source);
-  describe_weights(graph, &certificate);
   certificate.source_digest = pair.source_digest;
+  describe_weights(graph, pair.adapted.artifact ? pair.adapted.artifact->draft : std::nullopt, &certificate);
   if (pair.adapted.artifact) describe_artifact(*pair.adapted.artifact, &certificate);
 
   TRY(const EvaluationText text, evaluation_of(options));

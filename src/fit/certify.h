@@ -36,8 +36,9 @@ struct CertifySubject {
 };
 Result<Certificate> certify(const CertifySubject& subject, const CertifyOptions& options);
 
-// Fills in what the graph and plan of an adapted model say about bytes, schemes and carried tensors.
-void describe_weights(const Graph& graph, Certificate* certificate);
+// Fills in what the graphs of an adapted model say about bytes, schemes and carried tensors: of the draft,
+// what its own weights add to the bytes.
+void describe_weights(const Graph& graph, const std::optional<Graph>& draft, Certificate* certificate);
 
 // Measures prefill and decode of an executor: medians of a few rounds.
 Speed measure_speed(Executor& executor);

@@ -129,27 +129,30 @@ class FitJob {
   }
 
   Status adapt() {
-    TRY(graph_, run_passes(built_.graph, pass_options(), &result_.notes));
-    plan_.weights = lay_out(graph_);
+    if (built_.draft) add_draft_schemes(built_.graph, *built_.draft, &plan_.schemes);
+    TRY(adapted_, adapt_graphs(built_.graph, built_.draft, pass_options(), &result_.notes));
+    weights_ = all_weights(adapted_.graph, adapted_.draft);
+    plan_.weights = lay_out(weights_);
     return {};
   }
 
   Status pack() {
-    const std::string key = sha256_hex(digest_ + print_graph(graph_));
+    const std::string key = sha256_hex(digest_ + print_graph(adapted_.graph) +
+                                       (adapted_.draft ? print_graph(*adapted_.draft) : ""));
     TRY(ArtifactWriter writer, ArtifactWriter::open(job_directory(), key));
     uint64_t total = 0;
-    for (const Weight& w : graph_.weights)
+    for (const Weight& w : weights_)
       total += static_cast<uint64_t>(stored_size(w.expr->scheme, w.expr->shape).total_bytes);
     Progress progress("packing weights", total, ProgressUnit::kBytes);
     if (writer.bytes_done() > 0) progress.skip(writer.bytes_done());
     const Evaluator evaluator(checkpoint_);
-    for (const Weight& w : graph_.weights) {
+    for (const Weight& w : weights_) {
       if (writer.has(w.name)) continue;
       TRY_STATUS(pack_weight(writer, evaluator, w, progress));
     }
     progress.finish();
     TRY_STATUS(write_known_answer(writer));
-    TRY(result_.content_digest, writer.finish(graph_, plan_, text_files_, facts()));
+    TRY(result_.content_digest, writer.finish({adapted_.graph, adapted_.draft, plan_, text_files_}, facts()));
     return {};
   }
 
@@ -173,16 +176,18 @@ class FitJob {
 
   Json facts() const {
     Certificate counts;
-    describe_weights(graph_, &counts);
+    describe_weights(adapted_.graph, adapted_.draft, &counts);
+    const Graph& graph = adapted_.graph;
     return {{"name", model_name()},
-            {"architecture", graph_.architecture},
+            {"architecture", graph.architecture},
             {"target", plan_.target},
             {"source", base_name(checkpoint_.path())},
             {"source_digest", digest_},
-            {"parameters", graph_.parameters()},
-            {"vocab", graph_.vocab},
-            {"context", graph_.context},
-            {"kv_bytes_per_token", kv_bytes_per_token(graph_)},
+            {"parameters", graph.parameters()},
+            {"draft_parameters", adapted_.draft ? draft_parameters(graph, *adapted_.draft) : 0},
+            {"vocab", graph.vocab},
+            {"context", graph.context},
+            {"kv_bytes_per_token", kv_bytes_per_token(graph)},
             {"carried", counts.carried},
             {"requantised", counts.requantised},
             {"tasks", {"chat", "completion"}}};
@@ -197,18 +202,19 @@ class FitJob {
   Status write_known_answer(const ArtifactWriter& writer) {
     TRY(auto store, load_weights(job_directory(), writer.entries(), options_.threads, 0));
     constexpr int64_t kTokens = 16;
-    TRY(auto executor, Executor::create({graph_, plan_, store}, {.threads = options_.threads,
-                                                                 .isa = options_.isa,
-                                                                 .max_tokens = kTokens,
-                                                                 .max_logit_rows = 1,
-                                                                 .cache_tokens = kTokens}));
+    TRY(auto executor, Executor::create({adapted_.graph, plan_, store}, {.threads = options_.threads,
+                                                                         .isa = options_.isa,
+                                                                         .max_tokens = kTokens,
+                                                                         .max_logit_rows = 1,
+                                                                         .cache_tokens = kTokens}));
     std::vector<int32_t> ids;
-    for (int64_t i = 0; i < kTokens; ++i) ids.push_back(static_cast<int32_t>((i * 7919 + 11) % graph_.vocab));
+    for (int64_t i = 0; i < kTokens; ++i)
+      ids.push_back(static_cast<int32_t>((i * 7919 + 11) % adapted_.graph.vocab));
     Sequence sequence;
     TRY(const auto logits, executor->feed(sequence, ids, kTokens));
     const std::vector<int64_t> wide(ids.begin(), ids.end());
     const TensorToWrite tensors[] = {{"ids", DType::kI64, {kTokens}, wide.data()},
-                                     {"logits", DType::kF32, {1, graph_.vocab}, logits.data()}};
+                                     {"logits", DType::kF32, {1, adapted_.graph.vocab}, logits.data()}};
     return write_safetensors(join_path(job_directory(), "known_answer.safetensors"), tensors);
   }
 
@@ -246,7 +252,8 @@ class FitJob {
   std::map<std::string, std::string> text_files_;
   std::string digest_;
   Plan plan_;
-  Graph graph_;
+  AdaptedGraphs adapted_;
+  std::vector<Weight> weights_;  // of both graphs
   FitResult result_;
 };
 

@@ -26,21 +26,22 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   if (!opened->checkpoint->has_weights())
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", opened->path);
   if (!options.exact) warn_of_unexpected(built, *opened->checkpoint);
-  Graph graph = std::move(built.graph);
+  if (!options.draft) built.draft.reset();
+  AdaptedGraphs graphs{std::move(built.graph), std::move(built.draft)};
   if (!options.exact) {
-    TRY(graph, run_passes(graph, options.passes, nullptr));
+    TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, options.passes, nullptr));
   }
-  opened->graph = std::make_unique<Graph>(std::move(graph));
+  opened->graphs = std::make_unique<AdaptedGraphs>(std::move(graphs));
   opened->pool = std::make_unique<ThreadPool>(options.threads);
-  const uint64_t bytes = stored_bytes(*opened->graph, options.exact),
-                 allowed = weights_allowed(*opened->graph, options.memory);
+  const auto& [graph, draft] = *opened->graphs;
+  const uint64_t bytes = stored_bytes(all_weights(graph, draft), options.exact),
+                 allowed = weights_allowed(graph, options.memory);
   const bool stream = bytes > allowed;
   opened->held_bytes = stream ? 0 : bytes;
-  return Opening{
-      {*opened->graph, Plan{},
-       std::make_shared<TransientStore>(*opened->graph, *opened->checkpoint, options.exact, *opened->pool,
-                                        WeightMemory(allowed, options.memory.spill_directory))},
-      stream};
+  auto weights = std::make_shared<TransientStore>(graph, *opened->checkpoint, options.exact, *opened->pool,
+                                                  WeightMemory(allowed, options.memory.spill_directory));
+  if (draft) weights->add(*draft);
+  return Opening{{graph, Plan{}, std::move(weights), draft}, stream};
 }
 
 Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {
@@ -50,11 +51,14 @@ Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {
   opened->artifact = std::make_unique<Artifact>(std::move(artifact));
   opened->text_files = opened->artifact->text_files;
   const Graph& graph = opened->artifact->graph;
-  const uint64_t allowed = weights_allowed(graph, options.memory), bytes = stored_bytes(graph, false);
+  const std::optional<Graph>& draft = opened->artifact->draft;
+  const uint64_t allowed = weights_allowed(graph, options.memory),
+                 bytes = stored_bytes(all_weights(graph, draft), false);
   const int threads = options.threads > 0 ? options.threads : ThreadPool::available_processors();
   TRY(auto weights, load_weights(opened->path, opened->artifact->entries, threads, allowed));
   opened->held_bytes = bytes > allowed ? 0 : bytes;
-  return Opening{{graph, opened->artifact->plan, std::move(weights)}, false};
+  return Opening{{graph, opened->artifact->plan, std::move(weights), options.draft ? draft : std::nullopt},
+                 false};
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct OpenOptions {
   int64_t max_logit_rows = 64;
   int64_t cache_tokens = 0;  // 0: the model's context, at most 8192
   PassOptions passes{};      // for checkpoints
+  bool draft = false;        // with the graph that drafts tokens, where the model has one
   MemoryBound memory{};
 };
 
@@ -29,7 +30,7 @@ struct OpenedModel {
   std::string path;
   std::unique_ptr<Checkpoint> checkpoint;  // null for an artifact
   std::unique_ptr<Artifact> artifact;      // null for a checkpoint
-  std::unique_ptr<Graph> graph;            // what transient weights are evaluated from
+  std::unique_ptr<AdaptedGraphs> graphs;   // what transient weights are evaluated from
   std::unique_ptr<ThreadPool> pool;        // evaluates weights of a checkpoint
   std::map<std::string, std::string> text_files;
   std::unique_ptr<Executor> executor;

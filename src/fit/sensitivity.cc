@@ -12,12 +12,6 @@ namespace {
 
 constexpr size_t kBands = 8;
 
-// "q+k+v" of "layers.7.q+k+v": groups of one kind are tried together, as each layer is looked at by itself.
-std::string kind_of(const WeightGroup& group) {
-  const std::string prefix = fmt::format("layers.{}.", group.layer);
-  return group.name.starts_with(prefix) ? group.name.substr(prefix.size()) : group.name;
-}
-
 double relative_error(const Sweep& sweep, const ResidualStream& expected, const ResidualStream& found) {
   double sum = 0;
   for (const Chunk& chunk : sweep.chunks())
@@ -153,6 +147,7 @@ class LayerTrials {
   };
 
   Status prepare() {
+    // Groups of one kind are tried together, as each layer is looked at by itself.
     std::map<std::string, std::vector<const WeightGroup*>> kinds;
     for (const WeightGroup& g : groups_) kinds[kind_of(g)].push_back(&g);
     TRY_STATUS(add_candidate("", "", {}));

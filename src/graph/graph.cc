@@ -161,6 +161,29 @@ std::vector<int> count_uses(const Graph& graph) {
   return uses;
 }
 
+ValueId state_of(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    if (node.op == Op::kSelectRows) return node.inputs[0];
+  return -1;
+}
+
+std::vector<Weight> all_weights(const Graph& graph, const std::optional<Graph>& draft) {
+  std::vector<Weight> all = graph.weights;
+  if (!draft) return all;
+  const WeightIndex known = index_weights(graph);
+  for (const Weight& w : draft->weights)
+    if (known.count(w.name) == 0) all.push_back(w);
+  return all;
+}
+
+int64_t draft_parameters(const Graph& graph, const Graph& draft) {
+  const WeightIndex known = index_weights(graph);
+  int64_t sum = 0;
+  for (const Weight& w : draft.weights)
+    if (known.count(w.name) == 0) sum += w.expr->parameters();
+  return sum;
+}
+
 Graph drop_unused_weights(Graph graph) {
   std::set<std::string> used;
   for (const Node& node : graph.nodes)

@@ -76,6 +76,8 @@ enum class Op : uint8_t {
   kRouteByToken,     // (scores) w=[table] normalise scale score -> routes: row id of the table, weighed by
                      // score
   kSimulate,         // (x) heads at size kind         -> lanes at.. of every head rounded and restored
+  kState,            // () cols                 -> f32[T, cols]: the rows of state that the caller hands in
+  kJoin,             // (a, b) as               -> the columns of a, then those of b
 };
 using Attr = std::variant<int64_t, double, std::string>;
 
@@ -187,6 +189,15 @@ inline constexpr size_t kMostCaches = 8 * kMostLayers;
 inline constexpr int64_t kMostRate = 65536;  // positions an entry of a cache stands for
 inline constexpr int64_t kMostParameters = int64_t{1} << 50;
 Status check_cache(const CacheSpec& cache);
+
+// What is left of each token when rows are chosen for logits: the input of the first select_rows. It is what
+// a draft graph goes on from, one `state` row a token.
+ValueId state_of(const Graph& graph);
+
+// Weights of a graph and of the draft graph beside it, those that both read once.
+std::vector<Weight> all_weights(const Graph& graph, const std::optional<Graph>& draft);
+// Of the weights that the draft graph alone reads.
+int64_t draft_parameters(const Graph& graph, const Graph& draft);
 
 // The caches of its layer that a node writes and reads.
 std::vector<std::string> cache_roles(const Node& node);

@@ -157,6 +157,10 @@ class Inference {
         return route_by_token();
       case Op::kSimulate:
         return simulate();
+      case Op::kState:
+        return state();
+      case Op::kJoin:
+        return join();
     }
     return wrong("unknown operation");
   }
@@ -242,6 +246,16 @@ class Inference {
     TRY_STATUS(inner_is_form());
     TRY_STATUS(chosen_of(1));
     return ValueType{Form::kF32, in(0).rows, heads * value.rows()};
+  }
+  Result<ValueType> state() const {
+    const int64_t cols = node_.integer("cols");
+    if (cols <= 0) return wrong("{} columns; expected at least 1", cols);
+    return ValueType{Form::kF32, Rows::kTokens, cols};
+  }
+  Result<ValueType> join() const {
+    if (in(0).rows != in(1).rows)
+      return wrong("inputs are {} and {}; expected the same rows", type_text(in(0)), type_text(in(1)));
+    return ValueType{Form::kF32, in(0).rows, in(0).cols + in(1).cols};
   }
   Result<ValueType> select_rows() const {
     TRY_STATUS(all_tokens());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "graph/interpreter.h"
 #include "graph/simulate.h"
 #include "tensor/float_groups.h"
@@ -100,6 +101,11 @@ Result<Interpreter::Values> Interpreter::evaluate(const Node& node) {
       return route_by_token(node);
     case Op::kSimulate:
       return simulate(node);
+    case Op::kState:
+      CHECK(static_cast<int64_t>(states_.size()) == rows_ * node.type.cols, "{} numbers", states_.size());
+      return Values(states_.begin(), states_.end());
+    case Op::kJoin:
+      return join(node);
   }
   return Values{};
 }
@@ -184,6 +190,13 @@ void Interpreter::rotate(const Rope& rope, float* x, int64_t position) const {
   }
 }
 
+Interpreter::Values Interpreter::join(const Node& node) const {
+  Values out;
+  for (int64_t r = 0; r < rows_; ++r)
+    for (int i = 0; i < 2; ++i) out.insert(out.end(), row(node, i, r), row(node, i, r) + in_cols(node, i));
+  return out;
+}
+
 Interpreter::Values Interpreter::rope(const Node& node) const {
   const Rope& rope = *graph_.find_rope(node.text("rope"));
   Values out = in(node, 0);
@@ -229,8 +242,9 @@ Result<Interpreter::Values> Interpreter::grouped_linear(const Node& node) {
 }
 
 Result<std::vector<std::vector<float>>> interpret(const Graph& graph, const DecodedWeights& weights,
-                                                  std::span<const int32_t> ids) {
-  return Interpreter(graph, weights, ids).run();
+                                                  std::span<const int32_t> ids,
+                                                  std::span<const float> states) {
+  return Interpreter(graph, weights, ids, states).run();
 }
 
 }  // namespace fettle

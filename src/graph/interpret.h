@@ -17,7 +17,9 @@ using DecodedWeights =
     std::function<Result<std::vector<float>>(const std::string& weight, int64_t stack_index)>;
 
 // Values by node, [rows, cols]; the last one holds the logits of all positions (every row is selected).
+// `states`: the rows that a draft graph reads.
 Result<std::vector<std::vector<float>>> interpret(const Graph& graph, const DecodedWeights& weights,
-                                                  std::span<const int32_t> ids);
+                                                  std::span<const int32_t> ids,
+                                                  std::span<const float> states = {});
 
 }  // namespace fettle

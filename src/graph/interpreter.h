@@ -13,8 +13,13 @@ class Interpreter {
  public:
   using Values = std::vector<float>;  // [rows, cols]
 
-  Interpreter(const Graph& graph, const DecodedWeights& weights, std::span<const int32_t> ids)
-      : graph_(graph), weights_(weights), ids_(ids), rows_(static_cast<int64_t>(ids.size())) {}
+  Interpreter(const Graph& graph, const DecodedWeights& weights, std::span<const int32_t> ids,
+              std::span<const float> states)
+      : graph_(graph),
+        weights_(weights),
+        ids_(ids),
+        states_(states),
+        rows_(static_cast<int64_t>(ids.size())) {}
   Result<std::vector<Values>> run();
 
  private:
@@ -37,6 +42,7 @@ class Interpreter {
   Result<Values> linear(const Node& node);
   Result<Values> grouped_linear(const Node& node);
   Values columns(const Node& node) const;
+  Values join(const Node& node) const;
   Values rope(const Node& node) const;
   Values repeat(const Node& node) const;
   Values simulate(const Node& node) const;
@@ -66,6 +72,7 @@ class Interpreter {
   const Graph& graph_;
   const DecodedWeights& weights_;
   std::span<const int32_t> ids_;
+  std::span<const float> states_;
   int64_t rows_;
   std::vector<Values> values_;
   std::vector<std::vector<std::pair<int64_t, float>>> routes_;  // of the last route node

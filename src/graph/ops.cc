@@ -53,6 +53,8 @@ const std::vector<OpInfo>& op_table() {
       {Op::kGroupedLinear, "grouped_linear", 1, 1, 1, 1, false, {}, {}, {"inner"}},
       {Op::kRouteByToken, "route_by_token", 1, 1, 1, 1, false, {"normalise"}, {"scale"}, {"score"}},
       {Op::kSimulate, "simulate", 1, 1, 0, 0, false, {"heads", "at", "size"}, {}, {"kind"}},
+      {Op::kState, "state", 0, 0, 0, 0, false, {"cols"}, {}, {}},
+      {Op::kJoin, "join", 2, 2, 0, 0, false, {}, {}, {}, true},
   };
   return table;
 }

@@ -17,5 +17,8 @@ Result<ExprPtr> parse_expr(std::string_view text, std::string_view what);
 // Everything a graph promises: types as inferred, weights used and defined once, caches and ropes in order,
 // last value = logits.
 Status verify_graph(const Graph& graph);
+// What a draft graph promises beside its main graph, both verified: the same tokens, weights of one name the
+// same, caches of its own, and states of one width: that of the main graph, its own, and what it reads.
+Status verify_draft(const Graph& graph, const Graph& draft);
 
 }  // namespace fettle

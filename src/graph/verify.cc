@@ -99,4 +99,30 @@ Status verify_graph(const Graph& graph) {
   return {};
 }
 
+Status verify_draft(const Graph& graph, const Graph& draft) {
+  if (draft.vocab != graph.vocab || draft.context != graph.context)
+    return bad_input("the draft has vocab={} context={}; the graph has vocab={} context={}", draft.vocab,
+                     draft.context, graph.vocab, graph.context);
+  const auto width = [](const Graph& g) { return g.nodes[static_cast<size_t>(state_of(g))].type.cols; };
+  if (width(draft) != width(graph))
+    return bad_input("the draft leaves states of {} columns; the graph's have {}", width(draft),
+                     width(graph));
+  for (const Node& node : draft.nodes)
+    if (node.op == Op::kState && node.type.cols != width(graph))
+      return bad_input("the draft reads states of {} columns; the graph's have {}", node.type.cols,
+                       width(graph));
+  for (const CacheSpec& c : draft.caches)
+    if (graph.find_cache(c.layer, c.role))
+      return bad_input("the draft's cache of layer {} is one of the graph's", c.layer);
+  for (const Node& node : graph.nodes)
+    if (node.op == Op::kState) return bad_input("the graph reads a state; only a draft may");
+  const WeightIndex weights = index_weights(graph);
+  for (const Weight& w : draft.weights) {
+    const auto shared = weights.find(w.name);
+    if (shared != weights.end() && expr_text(*shared->second) != expr_text(*w.expr))
+      return bad_input("weight @{} is one thing in the graph and another in its draft", w.name);
+  }
+  return {};
+}
+
 }  // namespace fettle

@@ -141,4 +141,30 @@ std::vector<WeightGroup> weight_groups(const Graph& source) {
   return groups;
 }
 
+std::string kind_of(const WeightGroup& group) {
+  const std::string prefix = fmt::format("layers.{}.", group.layer);
+  return group.name.starts_with(prefix) ? group.name.substr(prefix.size()) : group.name;
+}
+
+void add_draft_schemes(const Graph& source, const Graph& draft, std::map<std::string, std::string>* schemes) {
+  std::map<std::string, std::map<std::string, int>> votes;  // by kind; "": of all kinds
+  for (const WeightGroup& group : weight_groups(source)) {
+    const auto it = schemes->find(group.weights[0]);
+    const std::string scheme = it == schemes->end() ? "" : it->second;  // "": as the source has it
+    ++votes[kind_of(group)][scheme];
+    ++votes[""][scheme];
+  }
+  const auto most = [](const std::map<std::string, int>& counts) {
+    const auto fewer = [](const auto& a, const auto& b) { return a.second < b.second; };
+    return counts.empty() ? "" : std::max_element(counts.begin(), counts.end(), fewer)->first;
+  };
+  const WeightIndex shared = index_weights(source);
+  for (const WeightGroup& group : weight_groups(draft)) {
+    const auto kind = votes.find(kind_of(group));
+    const std::string scheme = most(kind == votes.end() ? votes[""] : kind->second);
+    for (const std::string& weight : group.weights)
+      if (shared.count(weight) == 0 && !scheme.empty()) schemes->emplace(weight, scheme);
+  }
+}
+
 }  // namespace fettle

@@ -5,9 +5,9 @@
 
 namespace fettle {
 
-std::map<std::string, WeightPlan> lay_out(const Graph& graph) {
+std::map<std::string, WeightPlan> lay_out(std::span<const Weight> weights) {
   std::map<std::string, WeightPlan> plans;
-  for (const Weight& w : graph.weights) {
+  for (const Weight& w : weights) {
     const bool vector = w.expr->shape.size() == 1;
     plans[w.name] = {std::string(scheme_name(w.expr->scheme)), vector ? "row" : "n16",
                      is_carried(*w.expr) ? "carried" : "requantised"};
@@ -15,10 +15,10 @@ std::map<std::string, WeightPlan> lay_out(const Graph& graph) {
   return plans;
 }
 
-std::string layout_text(const Graph& graph) {
-  const auto plans = lay_out(graph);
+std::string layout_text(std::span<const Weight> weights) {
+  const auto plans = lay_out(weights);
   std::string out;
-  for (const Weight& w : graph.weights) {
+  for (const Weight& w : weights) {
     const WeightPlan& plan = plans.at(w.name);
     const Expr& e = *w.expr;
     const int64_t bytes = plan.layout == "row" ? row_bytes(e.scheme, e.cols())

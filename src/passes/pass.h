@@ -4,7 +4,9 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,9 +38,17 @@ std::span<const Pass> all_passes();
 // Runs all passes but the disabled ones. Unknown names in `disabled`: kUsage.
 Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNotes* notes);
 
-// The last stage: layout and reason of every weight of an adapted graph, and the same for people, one a line.
-std::map<std::string, WeightPlan> lay_out(const Graph& graph);
-std::string layout_text(const Graph& graph);
+// A model's graph and the one that drafts for it, if any, by the same passes.
+struct AdaptedGraphs {
+  Graph graph;
+  std::optional<Graph> draft;
+};
+Result<AdaptedGraphs> adapt_graphs(const Graph& graph, const std::optional<Graph>& draft,
+                                   const PassOptions& options, PassNotes* notes);
+
+// The last stage: layout and reason of adapted weights, and the same for people, one a line.
+std::map<std::string, WeightPlan> lay_out(std::span<const Weight> weights);
+std::string layout_text(std::span<const Weight> weights);
 
 // The weights whose scheme may be chosen, by the linear that reads them: inputs of one group share one
 // activation form and are measured together. Named by their common prefix: "layers.0.q+k+v".
@@ -49,6 +59,11 @@ struct WeightGroup {
   bool carried_blocks = false;  // the source is already coded in blocks: kept unless asked otherwise
 };
 std::vector<WeightGroup> weight_groups(const Graph& source);
+std::string kind_of(const WeightGroup& group);  // "q+k+v": the same in every layer
+
+// Adds to `schemes` what the weights that only the draft reads are coded in, where nothing says: what most
+// groups of the same kind are, or, if there are none, most groups of all.
+void add_draft_schemes(const Graph& source, const Graph& draft, std::map<std::string, std::string>* schemes);
 
 // How a linear wants its input when its weight has this scheme.
 Form input_form(Scheme scheme);

@@ -46,4 +46,24 @@ Result<Graph> run_passes(const Graph& graph, const PassOptions& options, PassNot
   return current;
 }
 
+Result<AdaptedGraphs> adapt_graphs(const Graph& graph, const std::optional<Graph>& draft,
+                                   const PassOptions& options, PassNotes* notes) {
+  if (!draft) {
+    TRY(Graph alone, run_passes(graph, options, notes));
+    return AdaptedGraphs{std::move(alone), std::nullopt};
+  }
+  // Each is told the schemes of its own weights; the main one those of nobody's too, to say so.
+  const WeightIndex in_graph = index_weights(graph), in_draft = index_weights(*draft);
+  PassOptions for_graph = options, for_draft = options;
+  std::erase_if(for_graph.schemes,
+                [&](const auto& s) { return in_graph.count(s.first) == 0 && in_draft.count(s.first) != 0; });
+  std::erase_if(for_draft.schemes, [&](const auto& s) { return in_draft.count(s.first) == 0; });
+  AdaptedGraphs adapted;
+  TRY(adapted.graph, run_passes(graph, for_graph, notes));
+  TRY(adapted.draft, run_passes(*draft, for_draft, notes));
+  const Status fits = verify_draft(adapted.graph, *adapted.draft);
+  if (!fits.ok()) return make_error(Code::kInternal, "after the passes: {}", fits.error().message());
+  return adapted;
+}
+
 }  // namespace fettle

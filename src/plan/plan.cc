@@ -1,5 +1,7 @@
 #include "plan/plan.h"
 
+#include <charconv>
+
 namespace fettle {
 
 Json rates_to_json(const Rates& r) {
@@ -33,6 +35,42 @@ Result<Rates> rates_from_json(const Json& json, const std::string& what) {
   return r;
 }
 
+namespace {
+
+struct DraftKindName {
+  DraftKind kind;
+  std::string_view name;
+  int64_t usual;  // number of tokens
+};
+constexpr DraftKindName kDraftKinds[] = {
+    {DraftKind::kNone, "none", 0}, {DraftKind::kMtp, "mtp", 1}, {DraftKind::kNgram, "ngram", 4}};
+
+}  // namespace
+
+std::string speculation_text(const Speculation& s) {
+  const std::string name(kDraftKinds[static_cast<int>(s.kind)].name);
+  return s.kind == DraftKind::kNone ? name : fmt::format("{}:{}", name, s.tokens);
+}
+
+Result<Speculation> parse_speculation(const std::string& text) {
+  const size_t colon = text.find(':');
+  for (const DraftKindName& k : kDraftKinds) {
+    if (text.substr(0, colon) != k.name) continue;
+    if (colon == std::string::npos) return Speculation{k.kind, k.usual};
+    int64_t tokens = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, tokens);
+    if (error != std::errc() || stop != end || k.kind == DraftKind::kNone || tokens < 1 ||
+        tokens > kMostDrafts)
+      break;
+    return Speculation{k.kind, tokens};
+  }
+  return make_error(
+      Code::kUsage,
+      "speculation '{}'; expected none, mtp or ngram, the latter two also as mtp:N with N from 1 to {}", text,
+      kMostDrafts);
+}
+
 Json plan_to_json(const Plan& plan) {
   Json json = {{"schema_version", 1},
                {"target", plan.target},
@@ -56,6 +94,14 @@ Json plan_to_json(const Plan& plan) {
   json["sensitivity"] = Json::array();
   for (const Sensitivity& s : plan.sensitivity)
     json["sensitivity"].push_back({{"group", s.group}, {"scheme", s.scheme}, {"kld", s.kld}});
+  json["speculation"] = {{"use", speculation_text(plan.speculation)}, {"measured", Json::array()}};
+  for (const MeasuredSpeculation& m : plan.speculations)
+    json["speculation"]["measured"].push_back({{"speculation", speculation_text(m.speculation)},
+                                               {"batch", m.batch},
+                                               {"plain_tok_s", m.plain_tok_s},
+                                               {"speculative_tok_s", m.speculative_tok_s},
+                                               {"gain", m.gain},
+                                               {"acceptance", m.acceptance}});
   json["rates"] = rates_to_json(plan.rates);
   return json;
 }
@@ -71,6 +117,33 @@ Status read_weights(const Json& json, const std::string& what, Plan* plan) {
     TRY(w.layout, in.string("layout"));
     TRY(w.reason, in.string("reason"));
     plan->weights[name] = std::move(w);
+  }
+  return {};
+}
+
+Result<Speculation> read_speculation(const JsonReader& in, const std::string& field) {
+  TRY(const std::string text, in.string(field));
+  auto parsed = parse_speculation(text);
+  if (!parsed.ok()) return bad_input("{}: {}", in.what(), parsed.error().message());
+  return parsed;
+}
+
+Status read_speculations(const JsonReader& plan, Plan* out) {
+  if (!plan.has("speculation")) return {};  // of a plan made before there was any
+  TRY(const JsonReader in, plan.object("speculation"));
+  TRY(out->speculation, read_speculation(in, "use"));
+  if (!in.json().contains("measured") || !in.json()["measured"].is_array())
+    return bad_input("{}: field 'measured' must be a list", in.what());
+  for (const Json& entry : in.json()["measured"]) {
+    const JsonReader m(entry, in.what() + ": measured");
+    MeasuredSpeculation measured;
+    TRY(measured.speculation, read_speculation(m, "speculation"));
+    TRY(measured.batch, m.integer("batch"));
+    TRY(measured.plain_tok_s, m.number("plain_tok_s"));
+    TRY(measured.speculative_tok_s, m.number("speculative_tok_s"));
+    TRY(measured.gain, m.number("gain"));
+    TRY(measured.acceptance, m.number("acceptance"));
+    out->speculations.push_back(measured);
   }
   return {};
 }
@@ -118,6 +191,7 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
     TRY(sensitivity.kld, s.number("kld"));
     plan.sensitivity.push_back(std::move(sensitivity));
   }
+  TRY_STATUS(read_speculations(in, &plan));
   TRY(const JsonReader rates, in.object("rates"));
   TRY(plan.rates, rates_from_json(rates.json(), what + ": rates"));
   return plan;

@@ -48,6 +48,30 @@ struct Sensitivity {
   double kld = 0;  // mean, against the source
 };
 
+// What proposes tokens ahead of the model, and how many at most before the model checks them.
+enum class DraftKind : uint8_t {
+  kNone,
+  kMtp,    // the model's own draft graph
+  kNgram,  // what followed the last tokens where they occurred before
+};
+struct Speculation {
+  DraftKind kind = DraftKind::kNone;
+  int64_t tokens = 0;
+  bool operator==(const Speculation&) const = default;
+};
+inline constexpr int64_t kMostDrafts = 16;
+std::string speculation_text(const Speculation& speculation);    // "none", "mtp:2", "ngram:4"
+Result<Speculation> parse_speculation(const std::string& text);  // the same; without a number: a usual one
+
+// Decoding with and without, side by side, of the same tokens.
+struct MeasuredSpeculation {
+  Speculation speculation;
+  int64_t batch = 1;                              // sequences at once
+  double plain_tok_s = 0, speculative_tok_s = 0;  // medians, all sequences together
+  double gain = 0;                                // median of the ratios of runs side by side
+  double acceptance = 0;                          // share of the proposed tokens that the model drew too
+};
+
 struct Plan {
   std::string target = "local";
   std::string objective = "latency";  // latency, throughput, memory
@@ -57,6 +81,8 @@ struct Plan {
   std::vector<KernelPlan> kernels;
   std::vector<Sensitivity> sensitivity;
   std::map<std::string, std::string> schemes;  // weight group -> scheme: the input of the scheme pass
+  Speculation speculation;                     // of one sequence at a time
+  std::vector<MeasuredSpeculation> speculations;
   Rates rates;
 };
 

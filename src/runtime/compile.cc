@@ -179,6 +179,12 @@ class Compiler {
       case Op::kRepeat:
         emit(make_repeat_step(in(node, 0), out), id);
         return {};
+      case Op::kState:
+        emit(make_state_step(out), id);
+        return {};
+      case Op::kJoin:
+        emit(make_join_step(in(node, 0), in(node, 1), out, isa), id);
+        return {};
       case Op::kSimulate:
         emit(make_simulate_step(in(node, 0), out, node), id);
         return {};
@@ -373,7 +379,7 @@ class Compiler {
   }
 
   int64_t cache_index(const Node& node, std::string_view role = "kv") const {
-    return graph_.find_cache(node.layer, role) - graph_.caches.data();
+    return frame_.first_cache + (graph_.find_cache(node.layer, role) - graph_.caches.data());
   }
   // Where a node computes in fp32 what it hands over rounded.
   Value plain_value(ValueId id) const {
@@ -492,9 +498,11 @@ std::vector<Part> split_parts(const Graph& graph) {
   return parts;
 }
 
-Result<Frame> make_frame(const Graph& graph, const ExecutorOptions& options) {
+Result<Frame> make_frame(const Graph& graph, const ExecutorOptions& options, const FrameOptions& frames) {
   Frame frame;
-  frame.storage = plan_storage(graph, options.max_tokens, options.max_logit_rows);
+  frame.first_cache = frames.first_cache;
+  frame.storage = plan_storage(
+      graph, {options.max_tokens, options.max_logit_rows, frames.keeps_state ? state_of(graph) : -1});
   TRY(frame.arena, HugeBuffer::allocate(frame.storage.arena_bytes));
   for (size_t id = 0; id < graph.nodes.size(); ++id)
     frame.values.push_back(

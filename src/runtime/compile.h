@@ -33,7 +33,11 @@ struct StoragePlan {
 LatentShape latent_shape(const Graph& graph, const Node& node);
 ExpertsShape experts_shape(const Graph& graph, const Node& node);
 GroupedLinearShape grouped_linear_shape(const Graph& graph, const Node& node);
-StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows);
+struct StorageOptions {
+  int64_t max_tokens, max_logit_rows;
+  ValueId kept = -1;  // readable after the last node, as the last value is
+};
+StoragePlan plan_storage(const Graph& graph, const StorageOptions& options);
 
 struct CompiledStep {
   std::unique_ptr<Step> step;
@@ -50,11 +54,16 @@ std::vector<Part> split_parts(const Graph& graph);
 
 // What all parts share: where values live.
 struct Frame {
+  int64_t first_cache = 0;  // of the graph's caches among those of the KvCache
   StoragePlan storage;
   HugeBuffer arena;
   std::vector<Value> values;  // by node
 };
-Result<Frame> make_frame(const Graph& graph, const ExecutorOptions& options);
+struct FrameOptions {
+  bool keeps_state = false;  // the state is read after a run
+  int64_t first_cache = 0;
+};
+Result<Frame> make_frame(const Graph& graph, const ExecutorOptions& options, const FrameOptions& frames);
 
 // The steps of one part, bound to its weights, which live as long as the steps do.
 struct Program {

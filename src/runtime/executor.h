@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct Model {
   Graph graph;
   Plan plan;
   std::shared_ptr<WeightStore> weights;
+  std::optional<Graph> draft{};  // over the same weights and the same sequences
 };
 
 struct ExecutorOptions {
@@ -43,6 +45,18 @@ struct SequenceInput {
   Logits logits = Logits::kLast;
 };
 
+// Rows for the draft graph: row i is that of position first + i, takes the state that the model (or, for
+// guesses that follow guesses, the draft) left there, and the token after it. It is kept in the draft's cache
+// under that position, in place of what was there; rows see those before them only, so that whatever lies
+// behind does not matter. The sequence's length stays as it is.
+struct DraftInput {
+  Sequence* sequence;
+  int64_t first;
+  std::span<const int32_t> tokens;
+  const float* states;  // [tokens, state_width()]; copied before anything is computed
+  Logits logits = Logits::kLast;
+};
+
 // Sees an fp32 value [rows, cols] (row distance ld) just after it was computed; of routes, the numbers of the
 // experts, of selections those of the entries.
 using Observer = std::function<void(ValueId id, const float* data, int64_t rows, int64_t cols, int64_t ld)>;
@@ -61,9 +75,19 @@ class Executor {
   Result<std::span<const float>> feed(Sequence& sequence, std::span<const int32_t> tokens, int64_t chunk,
                                       const LogitsSink& sink = nullptr);
 
+  bool has_draft() const;
+  // Logits for the tokens after the next, as forward returns them.
+  Result<std::span<const float>> draft(std::span<const DraftInput> inputs);
+  // The state of a row of the last forward, of the last draft. Only where there is a draft.
+  int64_t state_width() const;
+  const float* state(int64_t row) const;
+  const float* draft_state(int64_t row) const;
+
   void observe(std::vector<ValueId> values, Observer observer);
 
   const Graph& graph() const;
+  int64_t max_tokens() const;      // of one forward
+  int64_t max_logit_rows() const;  // of one forward
   KvCache& cache();
   ThreadPool& pool();
   uint64_t weight_bytes() const;      // packed bytes of the weights fetched so far, each once

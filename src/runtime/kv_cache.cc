@@ -102,18 +102,18 @@ void KvCache::copy_block(int64_t group, int32_t from, int32_t to) {
                   static_cast<size_t>(layer.block_bytes));
 }
 
-Status KvCache::reserve(Sequence& sequence, int64_t length) {
+Status KvCache::reserve(Sequence& sequence, int64_t from, int64_t length) {
   sequence.tables.resize(groups_.size());
   // What each group needs is known before anything is taken.
   for (size_t g = 0; g < groups_.size(); ++g) {
     Group& group = groups_[g];
     std::vector<int32_t>& table = sequence.tables[g];
-    for (int64_t b = 0; b < std::min(first_kept(group, sequence.length), static_cast<int64_t>(table.size()));
+    for (int64_t b = 0; b < std::min(first_kept(group, from), static_cast<int64_t>(table.size()));
          ++b) {
       give_back(group, table[static_cast<size_t>(b)]);
       table[static_cast<size_t>(b)] = -1;
     }
-    const int64_t written = sequence.length / group.rate;
+    const int64_t written = from / group.rate;
     const bool shared =
         written % kBlockTokens != 0 && written / kBlockTokens < static_cast<int64_t>(table.size()) &&
         group.users[static_cast<size_t>(table[static_cast<size_t>(written / kBlockTokens)])] > 1;
@@ -135,7 +135,7 @@ Status KvCache::reserve(Sequence& sequence, int64_t length) {
       return block;
     };
     // The block that new entries go into must be the sequence's own.
-    const int64_t written = sequence.length / group.rate;
+    const int64_t written = from / group.rate;
     if (const auto at = static_cast<size_t>(written / kBlockTokens);
         written % kBlockTokens != 0 && at < table.size() && group.users[static_cast<size_t>(table[at])] > 1) {
       const int32_t own = take();
@@ -162,6 +162,7 @@ void KvCache::truncate(Sequence& sequence, int64_t length) {
     }
   }
   sequence.length = std::min(sequence.length, length);
+  sequence.drafted = std::min(sequence.drafted, sequence.length);
 }
 
 int64_t KvCache::rewind_limit(const Sequence& sequence) const {

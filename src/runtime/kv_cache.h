@@ -14,9 +14,11 @@
 
 namespace fettle {
 
-// One sequence's place in the cache. `length` positions are stored.
+// One sequence's place in the cache. `length` positions are stored. Of the draft graph, rows [0, drafted)
+// are, each made with the token after its position: who goes on with another token after a truncation
+// truncates one position before it.
 struct Sequence {
-  int64_t length = 0;
+  int64_t length = 0, drafted = 0;
   // By group, the block of entries 64 i.. at i. Of a group with a window, blocks that lie wholly before it
   // are given back and their place holds -1.
   std::vector<std::vector<int32_t>> tables;
@@ -27,9 +29,11 @@ class KvCache {
   // Room for `tokens` positions in all (rounded up to blocks).
   static Result<KvCache> create(const Graph& graph, int64_t tokens);
 
-  // Makes room for positions [0, length) of the sequence, and gives back what no position from
-  // sequence.length - kRewind on reads. Fails with kResource, taking nothing, when blocks run out.
-  Status reserve(Sequence& sequence, int64_t length);
+  // Makes room for positions [0, length) of the sequence, of which those from `from` on are to be written, and
+  // gives back what no position from from - kRewind on reads. Fails with kResource, taking nothing, when blocks
+  // run out.
+  Status reserve(Sequence& sequence, int64_t from, int64_t length);
+  Status reserve(Sequence& sequence, int64_t length) { return reserve(sequence, sequence.length, length); }
   void release(Sequence& sequence);  // gives all blocks back
   // Forgets positions from length on; length >= rewind_limit(sequence), or 0.
   void truncate(Sequence& sequence, int64_t length);

@@ -55,6 +55,7 @@ struct Run {
   std::span<const SequenceRows> sequences;
   std::vector<std::vector<float>>& scratch;      // by worker
   std::vector<std::vector<float>>& rope_tables;  // by rope of the graph; filled by fill_rope_tables
+  const float* states = nullptr;                 // [T, columns of the state], of a draft
 
   int64_t rows(const ValueType& type) const { return type.rows == Rows::kTokens ? tokens : selected; }
 };
@@ -168,6 +169,8 @@ std::unique_ptr<Step> make_add_step(const Value& a, const Value& b, const Value&
 std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, float limit, const Value& out,
                                             Isa isa);
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out);
+std::unique_ptr<Step> make_state_step(const Value& out);
+std::unique_ptr<RowStep> make_join_step(const Value& a, const Value& b, const Value& out, Isa isa);
 std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out);
 
 // attention_step.cc; out is fp32.

@@ -240,6 +240,36 @@ class SelectRowsStep final : public Step {
   Value x_, out_;
 };
 
+class StateStep final : public Step {
+ public:
+  explicit StateStep(const Value& out) : out_(out) {}
+  bool ends_by_token() const override { return true; }
+  void run(Run& run, int worker) override {
+    const int64_t cols = out_.type.cols;
+    for_rows(run, out_.type, worker, [&](int64_t r) {
+      std::memcpy(out_.row(r), run.states + r * cols, sizeof(float) * static_cast<size_t>(cols));
+    });
+  }
+
+ private:
+  Value out_;
+};
+
+class JoinStep final : public RowStep {
+ public:
+  JoinStep(const Value& a, const Value& b, const Value& out, Isa isa) : RowStep(out, isa), a_(a), b_(b) {}
+  int64_t scratch_floats() const override { return out().type.cols; }
+  void compute(int64_t r, int64_t rows, std::byte* data, float* scratch) const override {
+    float* y = writer_.target(r, scratch);
+    std::memcpy(y, a_.row(r), sizeof(float) * static_cast<size_t>(a_.type.cols));
+    std::memcpy(y + a_.type.cols, b_.row(r), sizeof(float) * static_cast<size_t>(b_.type.cols));
+    writer_.store(y, rows, r, data);
+  }
+
+ private:
+  Value a_, b_;
+};
+
 class CopyStep final : public Step {
  public:
   CopyStep(const Value& x, const Value& out) : x_(x), out_(out) {}
@@ -296,6 +326,10 @@ std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, 
 }
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out) {
   return std::make_unique<SelectRowsStep>(x, out);
+}
+std::unique_ptr<Step> make_state_step(const Value& out) { return std::make_unique<StateStep>(out); }
+std::unique_ptr<RowStep> make_join_step(const Value& a, const Value& b, const Value& out, Isa isa) {
+  return std::make_unique<JoinStep>(a, b, out, isa);
 }
 std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out) {
   return std::make_unique<CopyStep>(x, out);

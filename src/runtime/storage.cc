@@ -14,8 +14,12 @@ struct Storage {
 
 class StoragePlanner {
  public:
-  StoragePlanner(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows)
-      : graph_(graph), uses_(count_uses(graph)), max_tokens_(max_tokens), max_logit_rows_(max_logit_rows) {}
+  StoragePlanner(const Graph& graph, const StorageOptions& options)
+      : graph_(graph),
+        uses_(count_uses(graph)),
+        kept_(options.kept),
+        max_tokens_(options.max_tokens),
+        max_logit_rows_(options.max_logit_rows) {}
 
   StoragePlan run() {
     const int n = static_cast<int>(graph_.nodes.size());
@@ -32,6 +36,7 @@ class StoragePlanner {
       touch(plan_.plain[id].storage, id + 1);
     }
     touch(plan_.values[n - 1].storage, n);
+    if (kept_ >= 0) touch(plan_.values[kept_].storage, n);
     assign_offsets();
     return std::move(plan_);
   }
@@ -70,7 +75,7 @@ class StoragePlanner {
   // A value may be overwritten by its only reader, unless it is a view whose columns somebody else also
   // views.
   bool can_overwrite(ValueId id) const {
-    if (uses_[id] != 1) return false;
+    if (uses_[id] != 1 || id == kept_) return false;
     const Node& node = graph_.nodes[id];
     if (node.op != Op::kColumns) return true;
     const ValueId parent = node.inputs[0];
@@ -162,6 +167,7 @@ class StoragePlanner {
 
   const Graph& graph_;
   std::vector<int> uses_;
+  ValueId kept_;
   int64_t max_tokens_, max_logit_rows_;
   std::vector<Storage> storages_;
   StoragePlan plan_;
@@ -191,8 +197,8 @@ GroupedLinearShape grouped_linear_shape(const Graph& graph, const Node& node) {
   return {w.stack(), w.cols(), activation_of(*parse_form(node.text("inner")))};
 }
 
-StoragePlan plan_storage(const Graph& graph, int64_t max_tokens, int64_t max_logit_rows) {
-  return StoragePlanner(graph, max_tokens, max_logit_rows).run();
+StoragePlan plan_storage(const Graph& graph, const StorageOptions& options) {
+  return StoragePlanner(graph, options).run();
 }
 
 }  // namespace fettle

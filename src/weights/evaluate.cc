@@ -142,9 +142,9 @@ Scheme exact_scheme(Scheme scheme) {
   return exact ? scheme : Scheme::kF32;
 }
 
-uint64_t stored_bytes(const Graph& graph, bool exact) {
+uint64_t stored_bytes(std::span<const Weight> weights, bool exact) {
   uint64_t sum = 0;
-  for (const Weight& w : graph.weights)
+  for (const Weight& w : weights)
     sum += static_cast<uint64_t>(
         stored_size(exact ? exact_scheme(w.expr->scheme) : w.expr->scheme, w.expr->shape).total_bytes);
   return sum;
@@ -213,7 +213,9 @@ Result<StoredWeight> TransientStore::get(const std::string& name) {
     stored.owner = std::move(owner);
     return stored;
   }
-  const Weight* weight = graph_.find_weight(name);
+  const Weight* weight = nullptr;
+  for (const Graph* graph : graphs_)
+    if (!weight) weight = graph->find_weight(name);
   CHECK(weight, "@{}", name);
   const Expr& expr = *weight->expr;
   auto stored =

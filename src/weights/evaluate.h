@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -78,11 +79,13 @@ class TransientStore final : public WeightStore {
   // exact: every weight in its exact scheme. The graph, checkpoint and pool must outlive the store.
   TransientStore(const Graph& graph, const Checkpoint& checkpoint, bool exact, ThreadPool& pool,
                  WeightMemory memory = {})
-      : graph_(graph), evaluator_(checkpoint), exact_(exact), pool_(pool), memory_(std::move(memory)) {}
+      : graphs_{&graph}, evaluator_(checkpoint), exact_(exact), pool_(pool), memory_(std::move(memory)) {}
+  // Weights of another graph too: of a draft.
+  void add(const Graph& graph) { graphs_.push_back(&graph); }
   Result<StoredWeight> get(const std::string& name) override;
 
  private:
-  const Graph& graph_;
+  std::vector<const Graph*> graphs_;
   Evaluator evaluator_;
   bool exact_;
   ThreadPool& pool_;
@@ -94,7 +97,7 @@ class TransientStore final : public WeightStore {
   std::map<std::string, Met> met_;
 };
 
-// Bytes of all weights of a graph as a store holds them.
-uint64_t stored_bytes(const Graph& graph, bool exact);
+// Bytes of weights as a store holds them.
+uint64_t stored_bytes(std::span<const Weight> weights, bool exact);
 
 }  // namespace fettle

@@ -120,7 +120,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"deepseek_v4", "", "cases"}, Case{"deepseek_v4-native", "", "cases"},
                     Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
                     Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"},
-                    Case{"llama-gqa-llama3rope", "", "cases"},
+                    Case{"deepseek_v3-mtp", "", "cases"}, Case{"llama-gqa-llama3rope", "", "cases"},
                     Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
                     Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"},
                     Case{"qwen2-tied", "", "cases"}, Case{"qwen2-tied", "model-f32.gguf", "cases"},
