@@ -32,7 +32,11 @@ std::vector<std::string> known_architectures() {
 Result<BuiltGraph> build_graph(const Checkpoint& checkpoint) {
   TRY(const ModelFields fields, ModelFields::of(checkpoint));
   for (const Architecture& a : kArchitectures)
-    if (a.name == fields.architecture()) return a.build(checkpoint, fields);
+    if (a.name == fields.architecture()) {
+      TRY(BuiltGraph built, a.build(checkpoint, fields));
+      built.unread_fields = fields.unread();
+      return built;
+    }
   std::string known;
   for (const Architecture& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
   return unsupported("{}: architecture '{}' is not known; known are: {}", fields.file(),
@@ -40,6 +44,9 @@ Result<BuiltGraph> build_graph(const Checkpoint& checkpoint) {
 }
 
 void warn_of_unexpected(const BuiltGraph& built, const Checkpoint& checkpoint) {
+  for (const std::string& field : built.unread_fields)
+    log_warning("{}: field '{}' of the configuration is not known and has no effect", checkpoint.path(),
+                field);
   if (built.unexpected.empty()) return;
   log_warning(
       "{}: {} of {} tensors are not used, '{}' among them; is the configuration that of these weights?",

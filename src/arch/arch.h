@@ -17,6 +17,8 @@ struct BuiltGraph {
   Graph graph;
   std::vector<std::string> unused_tensors;  // stored but not read, each with the reason
   std::vector<std::string> unexpected{};    // names of those for which there is no good reason
+  std::vector<std::string>
+      unread_fields{};  // of the configuration: may ask for what this fettle does not know
   // Guesses the token after the next: reads the state that `graph` leaves of a token and the token after it.
   // Weights that both graphs read have one name.
   std::optional<Graph> draft{};

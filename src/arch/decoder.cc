@@ -122,8 +122,7 @@ Result<ValueId> DecoderBuilder::linear(ValueId x, const std::string& name, const
 }
 
 Result<ValueId> DecoderBuilder::attention(int64_t layer, ValueId x, AttentionOptions options) {
-  const std::string hf = fmt::format("model.layers.{}.self_attn.", layer),
-                    name = fmt::format("layers.{}.", layer);
+  const std::string hf = hf_layer(layer) + "self_attn.", name = fmt::format("layers.{}.", layer);
   const int64_t q_rows = config_.heads * config_.head_dim, kv_rows = config_.kv_heads * config_.head_dim;
   TRY(ValueId q, linear(x, name + "q", hf + "q_proj", q_rows, {config_.heads, options.qkv_bias}));
   TRY(ValueId k, linear(x, name + "k", hf + "k_proj", kv_rows, {config_.kv_heads, options.qkv_bias}));
@@ -142,8 +141,7 @@ Result<ValueId> DecoderBuilder::attention(int64_t layer, ValueId x, AttentionOpt
 
 Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const LatentAttentionOptions& o) {
   constexpr double kLatentEps = 1e-6;  // whatever the configuration says of the other norms
-  const std::string hf = fmt::format("model.layers.{}.self_attn.", layer),
-                    name = fmt::format("layers.{}.", layer);
+  const std::string hf = hf_layer(layer) + "self_attn.", name = fmt::format("layers.{}.", layer);
   const int64_t heads = config_.heads, rotated = config_.rope_dim;
   ValueId q = x;
   if (o.q_latent > 0) {
@@ -178,7 +176,7 @@ Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const
 
 Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inner, bool bias,
                                           const std::string& part, double limit) {
-  const std::string hf = fmt::format("model.layers.{}.{}.", layer, part),
+  const std::string hf = hf_layer(layer) + part + ".",
                     name = fmt::format("layers.{}.{}", layer, part == "mlp" ? "" : "shared.");
   TRY(const ValueId gate, linear(x, name + "gate", hf + "gate_proj", inner, {0, bias}));
   TRY(const ValueId up, linear(x, name + "up", hf + "up_proj", inner, {0, bias}));
@@ -231,7 +229,7 @@ Result<DecoderBuilder::ExpertStacks> DecoderBuilder::expert_stacks(const std::st
 }
 
 Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions o) {
-  const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
+  const std::string hf = hf_layer(layer) + "mlp.", name = fmt::format("layers.{}.", layer);
   TRY(const ValueId scores, linear(x, name + "router", hf + "gate", o.experts, {}));
   std::vector<WeightRef> bias;
   if (o.choice_bias) {
@@ -250,7 +248,7 @@ Result<ValueId> DecoderBuilder::moe(int64_t layer, ValueId x, MoeOptions o) {
 }
 
 Result<ValueId> DecoderBuilder::moe_of(int64_t layer, ValueId x, ValueId routes, const MoeOptions& o) {
-  const std::string hf = fmt::format("model.layers.{}.mlp.", layer), name = fmt::format("layers.{}.", layer);
+  const std::string hf = hf_layer(layer) + "mlp.", name = fmt::format("layers.{}.", layer);
   TRY(const ExpertStacks e, expert_stacks(name, hf, o));
   std::map<std::string, Attr> attrs = {{"inner", "f32"}};
   if (o.limit > 0) attrs["limit"] = o.limit;
@@ -275,25 +273,32 @@ Status DecoderBuilder::start_graph(int64_t layers) {
   return {};
 }
 
-Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter, const Ending& leave) {
+std::string DecoderBuilder::hf_layer(int64_t layer) const {
+  if (config_.drafts_apart && layer >= config_.layers)
+    return fmt::format("model.mtp.{}.", layer - config_.layers);
+  return fmt::format("model.layers.{}.", layer);
+}
+
+Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Endings& endings) {
   TRY_STATUS(start_graph(config_.layers));
   TRY(std::string table, tensor("embed", "model.embed_tokens.weight", {config_.vocab, config_.hidden}));
   ValueId x = ops_.add(Op::kEmbed, {}, {{table, ""}});
-  if (enter) {
-    TRY(x, enter(*this, x));
+  if (endings.enter) {
+    TRY(x, endings.enter(*this, x));
   }
   for (int64_t n = 0; n < config_.layers; ++n) {
     ops_.set_layer(n);
     TRY(x, layer(*this, n, x));
   }
   ops_.set_layer(-1);
-  // The draft goes on from normed rows, so that all of them are normed; without one, those selected.
-  if (!drafts_) x = ops_.add(Op::kSelectRows, {x});
-  if (leave) {
-    TRY(x, leave(*this, x));
+  // A draft that goes on from normed rows wants all of them normed; otherwise only those selected are.
+  const bool norm_all = drafts_ && !endings.draft_enter;
+  if (!norm_all) x = ops_.add(Op::kSelectRows, {x});
+  if (endings.leave) {
+    TRY(x, endings.leave(*this, x));
   }
   TRY(x, norm(x, "norm", "model.norm.weight", config_.hidden));
-  if (drafts_) x = ops_.add(Op::kSelectRows, {x});
+  if (norm_all) x = ops_.add(Op::kSelectRows, {x});
   if (config_.tied_head) {
     ops_.add(Op::kLinear, {x}, {{table, ""}});
   } else {
@@ -302,7 +307,7 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter
   }
   BuiltGraph built{std::move(graph_), {}};
   if (drafts_) {
-    TRY(built.draft, build_draft(layer));
+    TRY(built.draft, build_draft(layer, endings));
   }
   report_unused(&built);
   Status verified = verify_graph(built.graph);
@@ -314,6 +319,7 @@ Result<BuiltGraph> DecoderBuilder::build(const Layer& layer, const Ending& enter
 
 // Layers behind the last are there for multi-token prediction.
 bool DecoderBuilder::belongs_to_draft_layer(const std::string& name) const {
+  if (name.starts_with("mtp.")) return true;
   for (const std::string_view prefix : {"model.layers.", "blk."})
     if (name.starts_with(prefix))
       return std::strtoll(name.c_str() + prefix.size(), nullptr, 10) >= config_.layers;

@@ -18,8 +18,9 @@ struct DecoderConfig {
   double norm_eps;
   bool tied_head;
   RopeConfig rope;
-  int64_t rope_dim;         // rotated lanes of a head
-  bool rope_pairs = false;  // of neighbours, not of halves
+  int64_t rope_dim;           // rotated lanes of a head
+  bool rope_pairs = false;    // of neighbours, not of halves
+  bool drafts_apart = false;  // the layer that drafts tokens is not counted behind the others: "model.mtp.0."
 };
 struct DecoderReading {
   const RopeConfig* rope = nullptr;  // read already; null: where most models have it
@@ -36,11 +37,18 @@ class DecoderBuilder {
   using Layer = std::function<Result<ValueId>(DecoderBuilder& builder, int64_t layer, ValueId residual)>;
   // What the residual stream is made of the embedding, and of it what the last norm reads; absent: the same.
   using Ending = std::function<Result<ValueId>(DecoderBuilder& builder, ValueId x)>;
-  Result<BuiltGraph> build(const Layer& layer, const Ending& enter = nullptr, const Ending& leave = nullptr);
+  struct Endings {
+    Ending enter, leave;
+    Ending draft_enter, draft_leave;  // of a draft graph
+  };
+  Result<BuiltGraph> build(const Layer& layer) { return build(layer, {}); }
+  Result<BuiltGraph> build(const Layer& layer, const Endings& endings);
   // With the draft graph too, of the layer behind the last, where the configuration speaks of it and the
-  // checkpoint holds it: multi-token prediction as in DeepSeek-V3 (arXiv 2412.19437, section 2.2), an ordinary
-  // layer over the embedding of the token after and the final norm's output, each normed, side by side.
-  Result<BuiltGraph> build_with_draft(const Layer& layer);
+  // checkpoint holds it: multi-token prediction as in DeepSeek-V3 (arXiv 2412.19437, section 2.2), an
+  // ordinary layer over the embedding of the token after and the final norm's output, each normed, side by
+  // side.
+  Result<BuiltGraph> build_with_draft(const Layer& layer) { return build_with_draft(layer, {}); }
+  Result<BuiltGraph> build_with_draft(const Layer& layer, const Endings& endings);
 
   // For architectures that go beyond what follows here.
   GraphBuilder& ops() { return ops_; }
@@ -106,6 +114,8 @@ class DecoderBuilder {
 
   ValueId add(ValueId a, ValueId b) { return ops_.add(Op::kAdd, {a, b}); }
   const DecoderConfig& config() const { return config_; }
+  // "model.layers.7.", in front of the Hugging Face names of a layer's tensors.
+  std::string hf_layer(int64_t layer) const;
 
  private:
   Result<std::string> expert_stack(const std::string& name, const std::string& pattern, const Shape& shape);
@@ -116,7 +126,8 @@ class DecoderBuilder {
                                      const MoeOptions& options);
   Status start_graph(int64_t layers);
   Result<bool> has_draft_layer() const;  // a configuration alone is believed
-  Result<Graph> build_draft(const Layer& layer);
+  Result<Graph> build_draft(const Layer& layer, const Endings& endings);
+  Result<ValueId> join_token_and_state(ValueId token);
   // A tensor that the draft layer shares with the model: the model's, unless the layer's own copy differs.
   struct SharedTensor {
     std::string name, hf_name;          // in the main graph

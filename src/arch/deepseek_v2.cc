@@ -16,6 +16,12 @@ Result<BuiltGraph> build_deepseek_v2(const Checkpoint& checkpoint, const ModelFi
   TRY(const std::string score, fields.string_or("scoring_func", "softmax"));
   if (score != "softmax")
     return unsupported("{}: scoring_func is '{}'; expected softmax", fields.file(), score);
+  TRY(const bool normalise, fields.boolean_or("norm_topk_prob", false));
+  if (normalise)
+    return unsupported(
+        "{}: norm_topk_prob is true, which implementations of this architecture understand differently; "
+        "expected false, as in every released model",
+        fields.file());
   return build_latent_decoder(checkpoint, fields, model);
 }
 

@@ -63,6 +63,9 @@ Status read_moe(const ModelFields& fields, DecoderBuilder::MoeOptions* moe) {
   TRY(moe->normalise, fields.boolean_or("norm_topk_prob", true));
   TRY(moe->scale, fields.number_or("routed_scaling_factor", 1.0));
   TRY(moe->score, fields.string_or("scoring_func", "sqrtsoftplus"));
+  TRY(const std::string method, fields.string_or("topk_method", "noaux_tc"));
+  if (method != "noaux_tc")
+    return unsupported("{}: topk_method is '{}'; expected noaux_tc", fields.file(), method);
   TRY(moe->limit, fields.number_or("swiglu_limit", 0.0));
   TRY(const int64_t shared, fields.integer_or("n_shared_experts", 1));
   if (shared < 0 || shared > moe->experts || moe->k > moe->experts)
@@ -96,7 +99,12 @@ Result<V4> read_v4(const Checkpoint& checkpoint, const ModelFields& fields) {
   TRY(m.streams, fields.size("hc_mult"));
   TRY(m.sinkhorn, fields.size("hc_sinkhorn_iters"));
   TRY(m.hyper_eps, fields.number("hc_eps"));
+  TRY(const bool bias, fields.boolean_or("attention_bias", false));
+  if (bias)
+    return unsupported("{}: attention_bias is true; this architecture is known without", fields.file());
   TRY(m.rates, read_rates(fields, m.decoder.layers));
+  m.rates.resize(std::max<size_t>(m.rates.size(), static_cast<size_t>(m.decoder.layers) + 1), 0);
+  m.decoder.drafts_apart = true;
   TRY_STATUS(read_moe(fields, &m.moe));
   if (m.decoder.heads % m.out_groups != 0 || m.decoder.rope_dim > std::min(m.decoder.head_dim, m.index_dim) ||
       m.decoder.rope_dim % 2 != 0 || m.streams > kMostStreams || m.sinkhorn > 1000)
@@ -130,7 +138,7 @@ class LayerBuilder {
         m_(model),
         layer_(layer),
         rate_(model.rates[static_cast<size_t>(layer)]),
-        hf_(fmt::format("model.layers.{}.", layer)),
+        hf_(builder.hf_layer(layer)),
         name_(fmt::format("layers.{}.", layer)) {}
 
   Result<ValueId> run(ValueId x) {
@@ -278,21 +286,56 @@ class LayerBuilder {
   std::string hf_, name_;
 };
 
+// The streams to one, for the head.
+Result<ValueId> collapse(DecoderBuilder& b, const V4& m, ValueId x, const std::string& name,
+                         const std::string& hf) {
+  TRY(const ValueId mix, LayerBuilder::hyper_mix(b, m, x, name, hf, m.streams));
+  return b.ops().add(Op::kHyperRead, {x, mix}, {}, {{"streams", m.streams}});
+}
+
+// Of the layer that drafts: every stream of the state, normed and projected, plus the token's embedding.
+Result<ValueId> draft_streams(DecoderBuilder& b, const V4& m, ValueId token, const std::string& name) {
+  const int64_t hidden = m.decoder.hidden;
+  const std::string hf = b.hf_layer(m.decoder.layers);
+  TRY_STATUS(add_ropes(b, m));
+  TRY(token, b.norm(token, name + "token_norm", hf + "enorm.weight", hidden));
+  TRY(token, b.linear(token, name + "token_in", hf + "e_proj", hidden, {}));
+  const ValueId state = b.ops().add(Op::kState, {}, {}, {{"cols", m.streams * hidden}});
+  TRY(const std::string gain, b.tensor(name + "state_norm", hf + "hnorm.weight", {hidden}));
+  TRY(ExprPtr projection, b.stored(hf + "h_proj.weight", {hidden, hidden}));
+  const std::string in = b.ops().weight(name + "state_in", std::move(projection));
+  ValueId streams = -1;
+  for (int64_t k = 0; k < m.streams; ++k) {
+    ValueId one = b.ops().add(Op::kColumns, {state}, {}, {{"begin", k * hidden}, {"size", hidden}});
+    one =
+        b.ops().add(Op::kRmsNorm, {one}, {{gain, ""}}, {{"heads", int64_t{1}}, {"eps", m.decoder.norm_eps}});
+    one = b.add(b.ops().add(Op::kLinear, {one}, {{in, ""}}), token);
+    streams = k == 0 ? one : b.ops().add(Op::kJoin, {streams, one});
+  }
+  return streams;
+}
+
 }  // namespace
 
 Result<BuiltGraph> build_deepseek_v4(const Checkpoint& checkpoint, const ModelFields& fields) {
   TRY(const V4 m, read_v4(checkpoint, fields));
+  const std::string draft = fmt::format("layers.{}.", m.decoder.layers);
   return DecoderBuilder(checkpoint, fields, m.decoder)
-      .build([&m](DecoderBuilder& b, int64_t n, ValueId x) { return LayerBuilder(b, m, n).run(x); },
-             [&m](DecoderBuilder& b, ValueId x) -> Result<ValueId> {
-               TRY_STATUS(add_ropes(b, m));
-               return b.ops().add(Op::kRepeat, {x}, {}, {{"count", m.streams}});
-             },
-             [&m](DecoderBuilder& b, ValueId x) -> Result<ValueId> {
-               TRY(const ValueId mix,
-                   LayerBuilder::hyper_mix(b, m, x, "head_hc.", "model.hc_head.hc_", m.streams));
-               return b.ops().add(Op::kHyperRead, {x, mix}, {}, {{"streams", m.streams}});
-             });
+      .build_with_draft(
+          [&m](DecoderBuilder& b, int64_t n, ValueId x) { return LayerBuilder(b, m, n).run(x); },
+          {.enter = [&m](DecoderBuilder& b, ValueId x) -> Result<ValueId> {
+             TRY_STATUS(add_ropes(b, m));
+             return b.ops().add(Op::kRepeat, {x}, {}, {{"count", m.streams}});
+           },
+           .leave = [&m](DecoderBuilder& b,
+                         ValueId x) { return collapse(b, m, x, "head_hc.", "model.hc_head.hc_"); },
+           .draft_enter = [&m, &draft](DecoderBuilder& b,
+                                       ValueId token) { return draft_streams(b, m, token, draft); },
+           .draft_leave = [&m, &draft](DecoderBuilder& b, ValueId x) -> Result<ValueId> {
+             const std::string hf = b.hf_layer(m.decoder.layers);
+             TRY(x, collapse(b, m, x, draft + "head_hc.", hf + "hc_head.hc_"));
+             return b.norm(x, draft + "head_norm", hf + "norm.weight", m.decoder.hidden);
+           }});
 }
 
 }  // namespace fettle

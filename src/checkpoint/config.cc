@@ -1,5 +1,7 @@
 #include "checkpoint/config.h"
 
+#include <algorithm>
+
 #include "base/show_name.h"
 
 namespace fettle {
@@ -90,6 +92,7 @@ Status add_latent_fields(const JsonReader& reader, const std::string& prefix, Js
 
 Result<ModelFields> ModelFields::of(const Checkpoint& checkpoint) {
   ModelFields fields;
+  fields.asked_ = std::make_shared<std::set<std::string, std::less<>>>();
   fields.format_ = checkpoint.format();
   fields.values_ = checkpoint.config();
   fields.file_ = checkpoint.files().front();
@@ -114,7 +117,56 @@ Result<ModelFields> ModelFields::of(const Checkpoint& checkpoint) {
   return fields;
 }
 
+// Of training, of the library that wrote the file, or read elsewhere (tokens, rotary tables, block scales).
+constexpr std::string_view kOfNoConcern[] = {"architectures",
+                                             "model_type",
+                                             "torch_dtype",
+                                             "dtype",
+                                             "transformers_version",
+                                             "use_cache",
+                                             "initializer_range",
+                                             "attention_dropout",
+                                             "bos_token_id",
+                                             "eos_token_id",
+                                             "pad_token_id",
+                                             "pretraining_tp",
+                                             "auto_map",
+                                             "quantization_config",
+                                             "_name_or_path",
+                                             "rope_theta",
+                                             "rope_scaling",
+                                             "rope_parameters",
+                                             "seq_aux",
+                                             "aux_loss_alpha",
+                                             "ep_size",
+                                             "router_aux_loss_coef",
+                                             "output_router_logits",
+                                             "max_window_layers",
+                                             "expert_dtype",
+                                             "tie_word_embeddings",
+                                             "partial_rotary_factor",
+                                             "compress_rope_theta",
+                                             "num_key_value_heads",
+                                             "head_dim",
+                                             "intermediate_size",
+                                             "layer_types",
+                                             "mlp_layer_types",
+                                             "use_sliding_window",
+                                             "sliding_window",
+                                             "unsloth_version"};
+
+std::vector<std::string> ModelFields::unread() const {
+  std::vector<std::string> out;
+  if (format_ != SourceFormat::kHuggingFace) return out;
+  for (const auto& [name, value] : values_.items())
+    if (!value.is_null() && asked_->count(name) == 0 &&
+        std::find(std::begin(kOfNoConcern), std::end(kOfNoConcern), name) == std::end(kOfNoConcern))
+      out.push_back(name);
+  return out;
+}
+
 std::string ModelFields::spelling(std::string_view field) const {
+  asked_->emplace(field);
   std::string name(field);
   if (format_ == SourceFormat::kHuggingFace || values_.contains(name)) return name;
   for (const FieldSpelling& entry : kFields) {

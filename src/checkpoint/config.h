@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +51,10 @@ class ModelFields {
   // The field as the file spells it: "hidden_size" -> "llama.embedding_length".
   std::string spelling(std::string_view field) const;
 
+  // Fields of config.json that nobody has asked for, and that say something of the computation: those which
+  // every model carries and no inference reads are left out.
+  std::vector<std::string> unread() const;
+
  private:
   JsonReader reader() const { return JsonReader(values_, file_); }
 
@@ -57,6 +63,7 @@ class ModelFields {
   std::string architecture_;
   std::string gguf_prefix_;  // "llama."
   Json values_;
+  std::shared_ptr<std::set<std::string, std::less<>>> asked_;
 };
 
 // Rotary embedding of long contexts. The formulas are the architecture's business; these are the parameters,

@@ -89,6 +89,15 @@ std::vector<std::string> below_layer(std::string_view name) {
   return out;
 }
 
+// A layer that drafts has a head and parts of its own besides.
+std::vector<std::string> below_draft(const std::string& prefix, std::string_view name) {
+  std::vector<std::string> out = below_layer(name);
+  if (std::string_view head = name; take(&head, "hc_head.hc_")) out = {"hc_head_" + std::string(head)};
+  if (out.empty()) out = {std::string(name)};
+  for (std::string& one : out) one = prefix + one;
+  return out;
+}
+
 }  // namespace
 
 std::vector<std::string> native_tensor_names(std::string_view hf_name) {
@@ -96,9 +105,11 @@ std::vector<std::string> native_tensor_names(std::string_view hf_name) {
     if (entry.hugging_face == hf_name) return {std::string(entry.native)};
   std::vector<std::string> out;
   std::string_view name = hf_name;
-  if (!take(&name, "model.layers.")) return {};
+  const bool draft = take(&name, "model.mtp.");
+  if (!draft && !take(&name, "model.layers.")) return {};
   const std::string number = take_number(&name);
   if (number.empty()) return {};
+  if (draft) return below_draft("mtp." + number, name);
   for (const std::string& native : below_layer(name))
     for (const char* prefix : {"layers.", "model.layers."}) out.push_back(prefix + number + native);
   return out;

@@ -48,6 +48,8 @@ Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
   for (const auto& [name, count] : storage)
     json["storage"][name] = {{"tensors", count.tensors}, {"bytes", count.bytes}};
   json["warnings"] = checkpoint.warnings();
+  for (const std::string& field : built.unread_fields)
+    json["warnings"].push_back(fmt::format("field '{}' is not known and has no effect", field));
   for (const std::string& unused : built.unused_tensors)
     json["warnings"].push_back("unused tensor " + unused);
   if (!checkpoint.has_weights())

@@ -1,4 +1,5 @@
 // Full-size models from their configurations alone: sums against those that their makers published.
+#include "base/temporary_directory.h"
 #include "model/testing.h"
 #include "runtime/kv_cache.h"
 
@@ -19,6 +20,7 @@ TEST_P(Configs, SumsAreThePublishedOnes) {
   Graph graph = must(build_graph(checkpoint)).graph;
   EXPECT_NEAR(static_cast<double>(graph.parameters()) * 1e-9, p.total, p.total_precision);
   EXPECT_NEAR(static_cast<double>(graph.active_parameters()) * 1e-9, p.active, p.active_precision);
+  EXPECT_EQ(must(build_graph(checkpoint)).unread_fields, std::vector<std::string>{});
   graph = must(run_passes(graph, {}, nullptr));
   EXPECT_EQ(kv_bytes_per_token(graph), p.kv_bytes_per_token);
 }
@@ -48,6 +50,25 @@ INSTANTIATE_TEST_SUITE_P(
         if (!isalnum(static_cast<unsigned char>(c))) c = '_';
       return name;
     });
+
+// A field that nothing reads is named; one that asks for a part that is not here is refused.
+TEST(UnknownFields, AreReportedOrRefused) {
+  const std::string text =
+      must(read_file(std::string(FETTLE_TEST_DATA) + "/configs/deepseek-v4-flash/config.json"));
+  const auto with = [&](const std::string& field) {
+    TemporaryDirectory directory;
+    std::string changed = text;
+    changed.insert(changed.find('{') + 1, field + ",");
+    EXPECT_TRUE(write_file_atomic(directory / "config.json", changed).ok());
+    return build_graph(must(Checkpoint::open(directory.path())));
+  };
+  EXPECT_EQ(must(with("\"gate_temp\": 2.0")).unread_fields, std::vector<std::string>{"gate_temp"});
+  EXPECT_EQ(must(with("\"gate_temp\": null")).unread_fields, std::vector<std::string>{});
+  const auto refused = with("\"engram_layer_ids\": [1, 14]");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kUnsupported);
+  EXPECT_NE(refused.error().message().find("engram_layer_ids"), std::string::npos);
+}
 
 // At the full context of 1,048,576 tokens, as others computed it: 6.7 and 9.6 GiB.
 TEST(Configs, AMillionTokensOfCompressedCache) {

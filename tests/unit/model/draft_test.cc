@@ -21,7 +21,8 @@ double relative_l2(std::span<const float> a, std::span<const float> b) {
 
 class Draft : public testing::Test {
  protected:
-  Draft() : checkpoint_(must(Checkpoint::open(fixture(kFolder)))), built_(must(build_graph(checkpoint_))) {
+  explicit Draft(const char* folder = kFolder)
+      : checkpoint_(must(Checkpoint::open(fixture(folder)))), built_(must(build_graph(checkpoint_))) {
     EXPECT_TRUE(built_.draft.has_value());
   }
 
@@ -31,8 +32,8 @@ class Draft : public testing::Test {
     store->add(*graphs_.draft);
     return must(Executor::create({graphs_.graph, Plan{}, store, graphs_.draft}, {.threads = 2,
                                                                                  .isa = detect_isa(),
-                                                                                 .max_tokens = 128,
-                                                                                 .max_logit_rows = 128,
+                                                                                 .max_tokens = 320,
+                                                                                 .max_logit_rows = 320,
                                                                                  .cache_tokens = 512,
                                                                                  .stream = stream}));
   }
@@ -82,6 +83,31 @@ TEST_F(Draft, LogitsAgreeWithTheReference) {
     EXPECT_LT(relative_l2(whole.drafted, reference.floats(key + "mtp/logits")), 1e-4) << key;
     EXPECT_GT(relative_l2(whole.drafted, reference.floats(key + "mtp/logits_prenorm")), 1e-2) << key;
     for (const size_t chunk : {1, 5, 16}) {
+      const Rows rows = run(*model, ids, chunk);
+      EXPECT_EQ(rows.logits, whole.logits) << key << " chunk " << chunk;
+      EXPECT_EQ(rows.drafted, whole.drafted) << key << " chunk " << chunk;
+    }
+  }
+}
+
+// A state of several residual streams.
+class DraftOfStreams : public Draft {
+ protected:
+  DraftOfStreams() : Draft("deepseek_v4-native") {}
+};
+
+TEST_F(DraftOfStreams, LogitsAgreeWithTheReference) {
+  auto model = exact();
+  EXPECT_EQ(model->state_width(), 4 * 128);
+  EXPECT_TRUE(built_.unused_tensors.empty()) << built_.unused_tensors.front();
+  const Reference reference(fixture("deepseek_v4-native") + "/reference.safetensors");
+  for (const char* name : {"t5", "t130", "t290"}) {
+    const std::string key = std::string("cases/") + name + "/";
+    const auto ids = reference.ids(key + "input_ids");
+    const Rows whole = run(*model, ids, 320);
+    EXPECT_LT(relative_l2(whole.logits, reference.floats(key + "logits")), 1e-4) << key;
+    EXPECT_LT(relative_l2(whole.drafted, reference.floats(key + "mtp/logits")), 1e-4) << key;
+    for (const size_t chunk : {1, 16}) {
       const Rows rows = run(*model, ids, chunk);
       EXPECT_EQ(rows.logits, whole.logits) << key << " chunk " << chunk;
       EXPECT_EQ(rows.drafted, whole.drafted) << key << " chunk " << chunk;
