@@ -148,6 +148,7 @@ Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const
     TRY(q, linear(q, name + "q_a", hf + "q_a_proj", o.q_latent, {}));
     TRY(q, norm(q, name + "q_a_norm", hf + "q_a_layernorm.weight", o.q_latent, {.eps = kLatentEps}));
   }
+  const ValueId q_latent = q;
   TRY(q, linear(q, name + (o.q_latent > 0 ? "q_b" : "q"), hf + (o.q_latent > 0 ? "q_b_proj" : "q_proj"),
                 heads * (o.plain + rotated), {}));
   q = ops_.add(Op::kRope, {q}, {}, {{"rope", "rope"}, {"heads", heads}, {"at", o.plain}});
@@ -169,7 +170,12 @@ Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const
   const WeightRef key_ref{ops_.weight(name + "k_b", std::move(key)), ""},
       value_ref{ops_.weight(name + "v_b", std::move(value)), ""};
   graph_.caches.push_back({layer, 1, o.latent + rotated, o.latent, "f32", CacheKind::kLatent});
-  const ValueId y = ops_.add(Op::kLatentAttention, {q, c, p}, {key_ref, value_ref},
+  std::vector<ValueId> inputs = {q, c, p};
+  if (o.choose) {
+    TRY(const ValueId chosen, o.choose(*this, layer, x, q_latent));
+    inputs.push_back(chosen);
+  }
+  const ValueId y = ops_.add(Op::kLatentAttention, std::move(inputs), {key_ref, value_ref},
                              {{"heads", heads}, {"scale", o.scale}, {"inner", "f32"}});
   return linear(y, name + "o", hf + "o_proj", config_.hidden, {});
 }

@@ -90,6 +90,10 @@ class DecoderBuilder {
     int64_t latent, plain,
         value;     // columns: of the latent, of a head's key without rotation, of a head's value
     double scale;  // of the scores
+    // Chooses the positions that attention reads, from its input and the latent of the query; absent: all.
+    using Choose =
+        std::function<Result<ValueId>(DecoderBuilder& builder, int64_t layer, ValueId x, ValueId q_latent)>;
+    Choose choose = nullptr;
   };
   Result<ValueId> latent_attention(int64_t layer, ValueId x, const LatentAttentionOptions& options);
 

@@ -5,7 +5,7 @@
 
 namespace fettle {
 
-Result<BuiltGraph> build_deepseek_v3(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<LatentDecoder> read_sigmoid_latent_decoder(const Checkpoint& checkpoint, const ModelFields& fields) {
   TRY(LatentDecoder model, read_latent_decoder(checkpoint, fields));
   TRY(const std::string method, fields.string_or("topk_method", "noaux_tc"));
   TRY(const std::string score, fields.string_or("scoring_func", "sigmoid"));
@@ -16,6 +16,11 @@ Result<BuiltGraph> build_deepseek_v3(const Checkpoint& checkpoint, const ModelFi
   model.moe.score = "sigmoid";
   model.moe.rank = "top2";
   model.moe.choice_bias = true;
+  return model;
+}
+
+Result<BuiltGraph> build_deepseek_v3(const Checkpoint& checkpoint, const ModelFields& fields) {
+  TRY(const LatentDecoder model, read_sigmoid_latent_decoder(checkpoint, fields));
   return build_latent_decoder(checkpoint, fields, model);
 }
 

@@ -14,6 +14,9 @@ struct LatentDecoder {
 };
 Result<LatentDecoder> read_latent_decoder(const Checkpoint& checkpoint, const ModelFields& fields);
 
+// With the router that V3 and its successors share.
+Result<LatentDecoder> read_sigmoid_latent_decoder(const Checkpoint& checkpoint, const ModelFields& fields);
+
 Result<BuiltGraph> build_latent_decoder(const Checkpoint& checkpoint, const ModelFields& fields,
                                         const LatentDecoder& model);
 

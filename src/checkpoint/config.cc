@@ -40,6 +40,9 @@ constexpr FieldSpelling kFields[] = {
     {"q_lora_rank", "attention.q_lora_rank"},
     {"kv_lora_rank", "attention.kv_lora_rank"},
     {"qk_rope_head_dim", "rope.dimension_count"},
+    {"index_n_heads", "attention.indexer.head_count"},
+    {"index_head_dim", "attention.indexer.key_length"},
+    {"index_topk", "attention.indexer.top_k"},
     {"bos_token_id", ".tokenizer.ggml.bos_token_id"},
     {"eos_token_id", ".tokenizer.ggml.eos_token_id"},
     {"pad_token_id", ".tokenizer.ggml.padding_token_id"},
@@ -55,6 +58,7 @@ struct ArchitectureSpelling {
 };
 constexpr ArchitectureSpelling kArchitectures[] = {
     {"deepseek2", "deepseek_v2", "deepseek_v3", false},
+    {"deepseek32", "deepseek_v32", "", false},
     {"qwen3moe", "qwen3_moe", "", true},
 };
 constexpr int64_t kSigmoidGating = 2;  // of expert_gating_func

@@ -37,11 +37,12 @@ std::optional<Form> parse_form(std::string_view name);
 std::string type_text(const ValueType& type);  // "f32[T, 576]"
 
 enum class Op : uint8_t {
-  kEmbed,     // () w=[table]                 -> f32[T, D]: row of the token's id
-  kRmsNorm,   // (x) w=[gain]? eps heads as   -> x's shape: each of `heads` parts of a row normalised alone
-  kQuantise,  // (x) as                       -> the rounded form
-  kLinear,    // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
-  kColumns,   // (x) begin size               -> a view of some columns
+  kEmbed,      // () w=[table]                 -> f32[T, D]: row of the token's id
+  kRmsNorm,    // (x) w=[gain]? eps heads as   -> x's shape: each of `heads` parts of a row normalised alone
+  kLayerNorm,  // (x) w=[gain, bias] eps       -> less its mean, over its deviation, times gain plus bias
+  kQuantise,   // (x) as                       -> the rounded form
+  kLinear,     // (x) w=[a + bias, b, ...]     -> f32: x . a^T, x . b^T, ... side by side
+  kColumns,    // (x) begin size               -> a view of some columns
   kRope,  // (x) rope heads at            -> rotary embedding of the lanes from `at` on of every head, by the
           // row's position
   kAttention,   // (q, k, v) layer heads scale as -> softmax(scale q.k) v, causal, over the layer's cache, k

@@ -114,6 +114,8 @@ class Inference {
         return embed();
       case Op::kRmsNorm:
         return rms_norm();
+      case Op::kLayerNorm:
+        return layer_norm();
       case Op::kQuantise:
         return quantise();
       case Op::kLinear:
@@ -183,6 +185,13 @@ class Inference {
     const int64_t width = in(0).cols / node_.integer("heads");
     if (!node_.weights.empty() && (weight(0).shape.size() != 1 || weight(0).cols() != width))
       return wrong("gain is {}; a part has {} columns", shape_text(weight(0).shape), width);
+    if (!(node_.number("eps") >= 0)) return wrong("eps is {}; expected >= 0", node_.number("eps"));
+    return in(0);
+  }
+  Result<ValueType> layer_norm() const {
+    if (weight(0).shape != Shape{in(0).cols} || weight(1).shape != weight(0).shape)
+      return wrong("gain {} and bias {}; the input has {} columns", shape_text(weight(0).shape),
+                   shape_text(weight(1).shape), in(0).cols);
     if (!(node_.number("eps") >= 0)) return wrong("eps is {}; expected >= 0", node_.number("eps"));
     return in(0);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 #include "graph/interpreter.h"
@@ -56,6 +57,8 @@ Result<Interpreter::Values> Interpreter::evaluate(const Node& node) {
       return embed(node);
     case Op::kRmsNorm:
       return rms_norm(node);
+    case Op::kLayerNorm:
+      return layer_norm(node);
     case Op::kLinear:
       return linear(node);
     case Op::kColumns:
@@ -135,6 +138,22 @@ Result<Interpreter::Values> Interpreter::rms_norm(const Node& node) {
     const double factor = 1 / std::sqrt(squares / static_cast<double>(width) + node.number("eps"));
     for (int64_t i = 0; i < width; ++i)
       out[begin + i] = static_cast<float>(out[begin + i] * factor) * gain[i];
+  }
+  return out;
+}
+
+Result<Interpreter::Values> Interpreter::layer_norm(const Node& node) {
+  TRY(const Values gain, weights_(node.weights[0].weight, 0));
+  TRY(const Values bias, weights_(node.weights[1].weight, 0));
+  Values out = in(node, 0);
+  const double cols = static_cast<double>(node.type.cols);
+  for (float* x = out.data(); x < out.data() + out.size(); x += node.type.cols) {
+    const double mean = std::accumulate(x, x + node.type.cols, 0.0) / cols;
+    double squares = 0;
+    for (int64_t i = 0; i < node.type.cols; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const double factor = 1 / std::sqrt(squares / cols + node.number("eps"));
+    for (int64_t i = 0; i < node.type.cols; ++i)
+      x[i] = static_cast<float>((x[i] - mean) * factor) * gain[i] + bias[i];
   }
   return out;
 }

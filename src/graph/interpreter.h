@@ -39,6 +39,7 @@ class Interpreter {
   }
   Result<Values> embed(const Node& node);
   Result<Values> rms_norm(const Node& node);
+  Result<Values> layer_norm(const Node& node);
   Result<Values> linear(const Node& node);
   Result<Values> grouped_linear(const Node& node);
   Values columns(const Node& node) const;

@@ -12,6 +12,7 @@ const std::vector<OpInfo>& op_table() {
       // name, inputs, weights, bias, integers, numbers, texts, may round, optional integers and numbers
       {Op::kEmbed, "embed", 0, 0, 1, 1, false, {}, {}, {}},
       {Op::kRmsNorm, "rms_norm", 1, 1, 0, 1, false, {"heads"}, {"eps"}, {}, true},
+      {Op::kLayerNorm, "layer_norm", 1, 1, 2, 2, false, {}, {"eps"}, {}},
       {Op::kQuantise, "quantise", 1, 1, 0, 0, false, {}, {}, {}, true},
       {Op::kLinear, "linear", 1, 1, 1, 64, true, {}, {}, {}},
       {Op::kColumns, "columns", 1, 1, 0, 0, false, {"begin", "size"}, {}, {}},

@@ -1,6 +1,6 @@
 // choose-schemes: wraps weights in `encode` as the plan says and rounds the inputs of linears to the form
-// their kernels read. Weights without an entry keep the source's bytes. A router and its input stay as they
-// are (routing flips cost more than they save); so do vectors.
+// their kernels read. Weights without an entry keep the source's bytes. Precise linears and their inputs stay
+// as they are; so do vectors.
 #include "passes/pass.h"
 
 namespace fettle {
@@ -22,13 +22,14 @@ Form input_form(Scheme scheme) {
 
 namespace {
 
+Form precise_form(Scheme scheme) {
+  return is_float_scheme(scheme) || scheme == Scheme::kF8B128 ? Form::kF32 : input_form(scheme);
+}
+
 class SchemeChooser {
  public:
   SchemeChooser(const Graph& graph, const PassOptions& options, PassNotes* notes)
-      : graph_(graph), options_(options), notes_(notes) {
-    for (const Node& node : graph.nodes)
-      if (node.op == Op::kRoute) routers_.insert(node.inputs[0]);
-  }
+      : graph_(graph), options_(options), notes_(notes), precise_(precise_linears(graph)) {}
 
   Graph run() {
     Graph source = graph_;
@@ -36,7 +37,7 @@ class SchemeChooser {
     for (const Node& node : graph_.nodes)
       if (node.op == Op::kLatentAttention) make_alike(source, node);
     return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {
-      if (node.op == Op::kLinear && !routers_.count(id)) return linear(builder, out, node);
+      if (node.op == Op::kLinear) return linear(builder, out, node, precise_.count(id) > 0);
       if (node.op == Op::kExperts) return experts(builder, out, node);
       if (node.op == Op::kLatentAttention) {
         const Expr& key = *out.find_weight(node.weights[0].weight)->expr;
@@ -82,9 +83,9 @@ class SchemeChooser {
     return it->second;
   }
 
-  ValueId linear(GraphBuilder& builder, const Graph& out, Node& node) {
-    node.inputs[0] =
-        rounded(builder, node.inputs[0], input_form(out.find_weight(node.weights[0].weight)->expr->scheme));
+  ValueId linear(GraphBuilder& builder, const Graph& out, Node& node, bool precise) {
+    const Scheme scheme = out.find_weight(node.weights[0].weight)->expr->scheme;
+    node.inputs[0] = rounded(builder, node.inputs[0], precise ? precise_form(scheme) : input_form(scheme));
     return copy_node(builder, node);
   }
 
@@ -100,7 +101,7 @@ class SchemeChooser {
   const Graph& graph_;
   const PassOptions& options_;
   PassNotes* notes_;
-  std::set<ValueId> routers_;
+  std::set<ValueId> precise_;
   std::map<std::pair<ValueId, Form>, ValueId> rounded_;
 };
 
@@ -110,18 +111,46 @@ Graph choose_schemes(const Graph& graph, const PassOptions& options, PassNotes* 
   return SchemeChooser(graph, options, notes).run();
 }
 
+std::set<ValueId> precise_linears(const Graph& graph) {
+  const auto inputs = [](const Node& node) -> std::vector<int> {
+    switch (node.op) {
+      case Op::kRoute:
+      case Op::kRouteByToken:
+        return {0};
+      case Op::kHyperMix:
+        return {1};
+      case Op::kCompress:
+        return {0, 1};
+      case Op::kIndex:
+        return {1, 2};
+      default:
+        return {};
+    }
+  };
+  // What the keys of an index go through on their way.
+  const auto passes_on = [](Op op) {
+    return op == Op::kLayerNorm || op == Op::kRmsNorm || op == Op::kRope || op == Op::kSimulate;
+  };
+  std::set<ValueId> precise;
+  for (const Node& node : graph.nodes)
+    for (const int i : inputs(node)) {
+      ValueId id = node.inputs[i];
+      while (passes_on(graph.nodes[id].op)) id = graph.nodes[id].inputs[0];
+      if (graph.nodes[id].op == Op::kLinear) precise.insert(id);
+    }
+  return precise;
+}
+
 Graph merge_linears(const Graph&, const PassOptions&, PassNotes*);
 
 std::vector<WeightGroup> weight_groups(const Graph& source) {
   const Graph merged = merge_linears(source, {}, nullptr);
-  std::set<ValueId> routers;
-  for (const Node& node : merged.nodes)
-    if (node.op == Op::kRoute) routers.insert(node.inputs[0]);
+  const std::set<ValueId> precise = precise_linears(merged);
   std::vector<WeightGroup> groups;
   for (size_t i = 0; i < merged.nodes.size(); ++i) {
     const Node& node = merged.nodes[i];
     const bool chooses =
-        node.op == Op::kExperts || (node.op == Op::kLinear && !routers.count(static_cast<ValueId>(i)));
+        node.op == Op::kExperts || (node.op == Op::kLinear && !precise.count(static_cast<ValueId>(i)));
     if (!chooses) continue;
     WeightGroup group;
     group.layer = node.layer;

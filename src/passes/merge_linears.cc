@@ -1,29 +1,20 @@
 // merge-linears: q, k and v, or gate and up, read the same value: one linear with a segment for each shares
-// the rounding of its input and one barrier. Segments keep their own schemes. Linears that feed a router stay
-// alone: they are kept in fp32. Runs after choose-schemes, so that only linears whose inputs have one form
+// the rounding of its input and one barrier. Segments keep their own schemes. Linears that stay
+// precise stay alone. Runs after choose-schemes, so that only linears whose inputs have one form
 // meet here.
 #include "passes/pass.h"
 
 namespace fettle {
 
-namespace {
-
-bool feeds_router(const Graph& graph, ValueId id) {
-  for (const Node& node : graph.nodes)
-    if (node.op == Op::kRoute && node.inputs[0] == id) return true;
-  return false;
-}
-
-}  // namespace
-
 Graph merge_linears(const Graph& graph, const PassOptions&, PassNotes*) {
   // The leader of a set of linears with one input is the first of them; the others follow it.
   std::map<ValueId, std::vector<ValueId>> members;
   std::map<ValueId, ValueId> leader_of_input;
+  const std::set<ValueId> precise = precise_linears(graph);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     const ValueId id = static_cast<ValueId>(i);
-    if (node.op != Op::kLinear || feeds_router(graph, id)) continue;
+    if (node.op != Op::kLinear || precise.count(id)) continue;
     members[leader_of_input.emplace(node.inputs[0], id).first->second].push_back(id);
   }
   std::map<ValueId, ValueId> merged;                     // leader -> the new linear

@@ -65,6 +65,11 @@ std::string kind_of(const WeightGroup& group);  // "q+k+v": the same in every la
 // groups of the same kind are, or, if there are none, most groups of all.
 void add_draft_schemes(const Graph& source, const Graph& draft, std::map<std::string, std::string>* schemes);
 
+// Linears whose results choose, mix or accumulate over many tokens: routers, the keys and weights of an
+// index, what makes compressed entries, how residual streams mix. They keep the source's scheme and read fp32
+// numbers where their code allows: flipped choices cost more than they save.
+std::set<ValueId> precise_linears(const Graph& graph);
+
 // How a linear wants its input when its weight has this scheme.
 Form input_form(Scheme scheme);
 

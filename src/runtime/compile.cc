@@ -145,6 +145,14 @@ class Compiler {
              id);
         return {};
       }
+      case Op::kLayerNorm: {
+        TRY(std::vector<float> gain, fetch_vector(node.weights[0].weight));
+        TRY(std::vector<float> bias, fetch_vector(node.weights[1].weight));
+        emit(make_layer_norm_step(in(node, 0), std::move(gain), std::move(bias),
+                                  static_cast<float>(node.number("eps")), out, isa),
+             id);
+        return {};
+      }
       case Op::kQuantise:
         emit(make_quantise_step(in(node, 0), out, isa), id);
         return {};

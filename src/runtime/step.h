@@ -144,6 +144,8 @@ struct BoundLinear {
 std::unique_ptr<Step> make_embed_step(StoredWeight table, const Value& out);
 std::unique_ptr<RowStep> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps,
                                             const Value& out, Isa isa);
+std::unique_ptr<RowStep> make_layer_norm_step(const Value& x, std::vector<float> gain,
+                                              std::vector<float> bias, float eps, const Value& out, Isa isa);
 std::unique_ptr<RowStep> make_quantise_step(const Value& x, const Value& out, Isa isa);
 struct LinearStepArgs {
   Value x;

@@ -70,6 +70,35 @@ class RmsNormStep final : public RowStep {
   decltype(ElementwiseKernels::rms_norm) norm_;
 };
 
+// Few columns, and few of them: no kernel of its own.
+class LayerNormStep final : public RowStep {
+ public:
+  LayerNormStep(const Value& x, std::vector<float> gain, std::vector<float> bias, const Value& out, Isa isa,
+                float eps)
+      : RowStep(out, isa), x_(x), gain_(std::move(gain)), bias_(std::move(bias)), eps_(eps) {}
+  int64_t scratch_floats() const override { return x_.type.cols; }
+  void compute(int64_t r, int64_t rows, std::byte* data, float* scratch) const override {
+    const float* x = x_.row(r);
+    const int64_t n = x_.type.cols;
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < n; ++i) sum += x[i];
+    const double mean = sum / static_cast<double>(n);
+    for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(n) + eps_);
+    float* y = writer_.target(r, scratch);
+    for (int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<size_t>(i);
+      y[i] = static_cast<float>((x[i] - mean) * factor) * gain_[at] + bias_[at];
+    }
+    writer_.store(y, rows, r, data);
+  }
+
+ private:
+  Value x_;
+  std::vector<float> gain_, bias_;
+  double eps_;
+};
+
 class QuantiseStep final : public RowStep {
  public:
   QuantiseStep(const Value& x, const Value& out, Isa isa) : RowStep(out, isa), x_(x) {}
@@ -291,6 +320,10 @@ std::unique_ptr<Step> make_embed_step(StoredWeight table, const Value& out) {
 std::unique_ptr<RowStep> make_rms_norm_step(const Value& x, std::vector<float> gain, float eps,
                                             const Value& out, Isa isa) {
   return std::make_unique<RmsNormStep>(x, std::move(gain), eps, out, isa);
+}
+std::unique_ptr<RowStep> make_layer_norm_step(const Value& x, std::vector<float> gain,
+                                              std::vector<float> bias, float eps, const Value& out, Isa isa) {
+  return std::make_unique<LayerNormStep>(x, std::move(gain), std::move(bias), out, isa, eps);
 }
 std::unique_ptr<RowStep> make_quantise_step(const Value& x, const Value& out, Isa isa) {
   return std::make_unique<QuantiseStep>(x, out, isa);

@@ -154,6 +154,20 @@ TEST(GraphText, ErrorsNameLineAndReason) {
         << c.to << " -> " << error_of(replaced(kSmall, c.from, c.to));
 }
 
+TEST(GraphText, LayerNorm) {
+  const std::string text = replaced(
+      replaced(kSmall, "rms_norm(%0) w=[@norm] eps=1e-05 heads=1", "layer_norm(%0) w=[@norm, @c] eps=1e-05"),
+      "weight @q =", "weight @c = source(\"c\", f32, [4])\nweight @q =");
+  const auto graph = parse_graph(text, "test.fir");
+  ASSERT_TRUE(graph.ok()) << graph.error().message();
+  EXPECT_EQ(print_graph(*graph), text);
+  EXPECT_NE(error_of(replaced(text, "\"c\", f32, [4]", "\"c\", f32, [5]")).find("gain [4] and bias [5]"),
+            std::string::npos);
+  EXPECT_NE(error_of(replaced(text, "[@norm, @c]", "[@norm]")).find("expected 2 to 2"), std::string::npos);
+  EXPECT_NE(error_of(replaced(text, "[@norm, @c] eps=1e-05", "[@norm, @c] eps=-1.0")).find("eps is -1"),
+            std::string::npos);
+}
+
 TEST(GraphText, LatentAttentionAndGroupedRoutes) {
   const auto graph = parse_graph(kLatent, "test.fir");
   ASSERT_TRUE(graph.ok()) << graph.error().message();

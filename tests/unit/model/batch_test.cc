@@ -132,7 +132,8 @@ INSTANTIATE_TEST_SUITE_P(Models, Batch,
                          testing::Values(Setup{"llama-gqa-llama3rope", "i8c"}, Setup{"qwen2-tied", "i4g32"},
                                          Setup{"qwen3-dense", "bf16"}, Setup{"qwen3_moe", "q8_0"},
                                          Setup{"qwen2-untied-sharded", "i4g32z"},
-                                         Setup{"deepseek_v2-lite", ""}, Setup{"deepseek_v3", "i8c"}),
+                                         Setup{"deepseek_v2-lite", ""}, Setup{"deepseek_v3", "i8c"},
+                                         Setup{"deepseek_v32", ""}),
                          [](const auto& info) {
                            std::string name = std::string(info.param.folder) + "_" + info.param.scheme;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -113,10 +113,85 @@ TEST_P(Parity, ThreadsAndInstructionSetsDoNotMatter) {
   EXPECT_LT(relative_l2(Exact(path, 1, Isa::kAvx2).logits(ids, 256), one), 1e-6);
 }
 
+// What a node of a layer chose, of every token.
+std::vector<std::vector<float>> choices(Exact& model, const std::vector<int32_t>& ids, Op op, int64_t layer) {
+  std::vector<std::vector<float>> rows;
+  for (size_t i = 0; i < model.built.graph.nodes.size(); ++i) {
+    const Node& node = model.built.graph.nodes[i];
+    if (node.op != op || node.layer != layer) continue;
+    model.executor->observe({static_cast<ValueId>(i)},
+                            [&](ValueId, const float* data, int64_t count, int64_t cols, int64_t) {
+                              for (int64_t r = 0; r < count; ++r) {
+                                rows.emplace_back(data + r * cols, data + (r + 1) * cols);
+                                std::sort(rows.back().begin(), rows.back().end());
+                              }
+                            });
+  }
+  model.logits(ids, 7);
+  model.executor->observe({}, nullptr);
+  return rows;
+}
+
+// The reference's rows of whole numbers, as sets; rows may be shorter than ours, which then end in -1.
+void expect_chosen(const std::vector<std::vector<float>>& found, const std::vector<int32_t>& expected,
+                   const std::string& what) {
+  const size_t cols = expected.size() / found.size();
+  for (size_t r = 0; r < found.size(); ++r) {
+    std::vector<float> row(expected.begin() + static_cast<ptrdiff_t>(r * cols),
+                           expected.begin() + static_cast<ptrdiff_t>((r + 1) * cols));
+    row.resize(found[r].size(), -1);
+    std::sort(row.begin(), row.end());
+    EXPECT_EQ(found[r], row) << what << " token " << r;
+  }
+}
+
+TEST(SparseAttention, ChoicesAreTheReferences) {
+  Exact model(fixture("deepseek_v32"));
+  const Reference reference(fixture("deepseek_v32") + "/reference.safetensors");
+  for (const char* name : {"t2", "t8", "t9", "t40"}) {
+    const std::string key = fmt::format("cases/{}/", name);
+    const auto ids = reference.ids(key + "input_ids");
+    for (int64_t layer = 0; layer < model.built.graph.layers; ++layer) {
+      expect_chosen(choices(model, ids, Op::kIndex, layer),
+                    reference.ids(fmt::format("{}dsa/{}/ids", key, layer)),
+                    fmt::format("{} layer {}", name, layer));
+      const std::string router = fmt::format("{}router/{}/ids", key, layer);
+      if (reference.has(router))
+        expect_chosen(choices(model, ids, Op::kRoute, layer), reference.ids(router), router);
+    }
+  }
+}
+
+// As long as all positions are chosen, this is attention over all of them.
+TEST(SparseAttention, ShortTextsAreDense) {
+  Exact model(fixture("deepseek_v32"));
+  const Reference reference(fixture("deepseek_v32") + "/reference.safetensors");
+  EXPECT_LT(relative_l2(model.logits(reference.ids("cases/t8/input_ids"), 256),
+                        reference.floats("cases/t8/logits_dense")),
+            1e-5);
+  EXPECT_GT(relative_l2(model.logits(reference.ids("cases/t40/input_ids"), 256),
+                        reference.floats("cases/t40/logits_dense")),
+            1e-2);
+}
+
+TEST(SparseAttention, TheInterpreterChoosesAlike) {
+  Exact model(fixture("deepseek_v32"));
+  const Reference reference(fixture("deepseek_v32") + "/reference.safetensors");
+  const Evaluator evaluator(model.checkpoint);
+  const Graph& graph = model.built.graph;
+  const auto values = must(interpret(
+      graph,
+      [&](const std::string& name, int64_t member) {
+        return evaluator.decode(*graph.find_weight(name)->expr, member);
+      },
+      reference.ids("cases/t40/input_ids")));
+  EXPECT_LT(relative_l2(values.back(), reference.floats("cases/t40/logits")), 1e-5);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Fixtures, Parity,
     testing::Values(Case{"deepseek_v2-lite", "", "cases"}, Case{"deepseek_v2-grouped", "", "cases"},
-                    Case{"deepseek_v3", "", "cases"}, Case{"deepseek_v3-fp8", "", "cases"},
+                    Case{"deepseek_v3", "", "cases"}, Case{"deepseek_v32", "", "cases"}, Case{"deepseek_v3-fp8", "", "cases"},
                     Case{"deepseek_v4", "", "cases"}, Case{"deepseek_v4-native", "", "cases"},
                     Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
                     Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"},
