@@ -83,7 +83,7 @@ Status read_moe(const ModelFields& fields, DecoderBuilder::MoeOptions* moe) {
 Result<V4> read_v4(const Checkpoint& checkpoint, const ModelFields& fields) {
   TRY_STATUS(refuse_unknown_parts(checkpoint, fields));
   V4 m{};
-  TRY(m.ropes, rope_pair(fields));
+  TRY(m.ropes, rope_pair(checkpoint, fields));
   m.ropes.compress.attention_factor = 1.0;  // neither cosines nor scores are scaled
   TRY(m.decoder, read_decoder_config(checkpoint, fields, {.rope = &m.ropes.main, .dense_mlp = false}));
   TRY(m.decoder.rope_dim, fields.size("qk_rope_head_dim"));

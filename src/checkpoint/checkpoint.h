@@ -43,6 +43,7 @@ class WholeNumbers;
 
 class Checkpoint {
  public:
+  Checkpoint();
   static Result<Checkpoint> open(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -69,7 +70,6 @@ class Checkpoint {
   std::vector<std::string> warnings() const { return warnings_; }
 
  private:
-  Checkpoint();
   friend Result<Checkpoint> open_hugging_face(const std::string& directory);
   friend Result<Checkpoint> open_gguf(const std::string& path);
 

@@ -43,6 +43,14 @@ constexpr FieldSpelling kFields[] = {
     {"index_n_heads", "attention.indexer.head_count"},
     {"index_head_dim", "attention.indexer.key_length"},
     {"index_topk", "attention.indexer.top_k"},
+    {"o_lora_rank", "attention.output_lora_rank"},
+    {"o_groups", "attention.output_group_count"},
+    {"num_hash_layers", "hash_layer_count"},
+    {"hc_mult", "hyper_connection.count"},
+    {"hc_sinkhorn_iters", "hyper_connection.sinkhorn_iterations"},
+    {"hc_eps", "hyper_connection.epsilon"},
+    {"compress_ratios", "attention.compress_ratios"},
+    {"compress_rope_theta", "attention.compress_rope_freq_base"},
     {"bos_token_id", ".tokenizer.ggml.bos_token_id"},
     {"eos_token_id", ".tokenizer.ggml.eos_token_id"},
     {"pad_token_id", ".tokenizer.ggml.padding_token_id"},
@@ -59,9 +67,11 @@ struct ArchitectureSpelling {
 constexpr ArchitectureSpelling kArchitectures[] = {
     {"deepseek2", "deepseek_v2", "deepseek_v3", false},
     {"deepseek32", "deepseek_v32", "", false},
+    {"deepseek4", "deepseek_v4", "", false},
     {"qwen3moe", "qwen3_moe", "", true},
 };
-constexpr int64_t kSigmoidGating = 2;  // of expert_gating_func
+// Of expert_gating_func.
+constexpr int64_t kSigmoidGating = 2, kSqrtSoftplusGating = 4;
 
 // Fields that a GGUF answers with its tensors.
 void add_fields_of_tensors(const Checkpoint& checkpoint, const std::string& prefix, Json* values) {
@@ -92,6 +102,21 @@ Status add_latent_fields(const JsonReader& reader, const std::string& prefix, Js
   return {};
 }
 
+// What has one value for all layers here and one for each there, or a name and a number.
+Status add_expert_fields(const JsonReader& reader, const std::string& prefix, Json* values) {
+  TRY(const int64_t gating, reader.integer_or(prefix + "expert_gating_func", 0));
+  if (gating == kSqrtSoftplusGating) (*values)["scoring_func"] = "sqrtsoftplus";
+  const auto limit = values->find(prefix + "swiglu_clamp_exp");
+  if (limit == values->end()) return {};
+  const bool list = limit->is_array();
+  if (list &&
+      std::any_of(limit->begin(), limit->end(), [&](const Json& one) { return one != limit->front(); }))
+    return unsupported("{}: field '{}swiglu_clamp_exp' differs between layers; expected one limit",
+                       reader.what(), prefix);
+  if (!list || !limit->empty()) (*values)["swiglu_limit"] = list ? limit->front() : *limit;
+  return {};
+}
+
 }  // namespace
 
 Result<ModelFields> ModelFields::of(const Checkpoint& checkpoint) {
@@ -108,6 +133,7 @@ Result<ModelFields> ModelFields::of(const Checkpoint& checkpoint) {
   fields.architecture_ = architecture;
   fields.gguf_prefix_ = architecture + ".";
   TRY_STATUS(add_latent_fields(fields.reader(), fields.gguf_prefix_, &fields.values_));
+  TRY_STATUS(add_expert_fields(fields.reader(), fields.gguf_prefix_, &fields.values_));
   add_fields_of_tensors(checkpoint, fields.gguf_prefix_, &fields.values_);
   for (const ArchitectureSpelling& entry : kArchitectures) {
     if (entry.gguf != architecture) continue;

@@ -96,6 +96,6 @@ Result<RopeConfig> rope_config(const Checkpoint& checkpoint, const ModelFields& 
 struct RopePair {
   RopeConfig main, compress;
 };
-Result<RopePair> rope_pair(const ModelFields& fields);
+Result<RopePair> rope_pair(const Checkpoint& checkpoint, const ModelFields& fields);
 
 }  // namespace fettle

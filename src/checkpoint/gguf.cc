@@ -14,24 +14,48 @@ static_assert(std::endian::native == std::endian::little, "GGUF fields are littl
 
 namespace {
 
-// Every storage type that GGUF files have, by its number; those without a scheme are known by name only.
+// Every storage type that GGUF files have, by its number; those without scheme and type are known by name
+// only.
 struct StorageType {
   uint32_t id;
   std::string_view name;
   std::optional<Scheme> scheme;
+  std::optional<DType> dtype = std::nullopt;
 };
 constexpr StorageType kStorageTypes[] = {
-    {0, "F32", Scheme::kF32},        {1, "F16", Scheme::kF16},      {2, "Q4_0", Scheme::kQ4_0},
-    {3, "Q4_1", Scheme::kQ4_1},      {6, "Q5_0", Scheme::kQ5_0},    {7, "Q5_1", Scheme::kQ5_1},
-    {8, "Q8_0", Scheme::kQ8_0},      {9, "Q8_1", std::nullopt},     {10, "Q2_K", Scheme::kQ2_K},
-    {11, "Q3_K", Scheme::kQ3_K},     {12, "Q4_K", Scheme::kQ4_K},   {13, "Q5_K", Scheme::kQ5_K},
-    {14, "Q6_K", Scheme::kQ6_K},     {15, "Q8_K", std::nullopt},    {16, "IQ2_XXS", std::nullopt},
-    {17, "IQ2_XS", std::nullopt},    {18, "IQ3_XXS", std::nullopt}, {19, "IQ1_S", std::nullopt},
-    {20, "IQ4_NL", Scheme::kIQ4_NL}, {21, "IQ3_S", std::nullopt},   {22, "IQ2_S", std::nullopt},
-    {23, "IQ4_XS", std::nullopt},    {24, "I8", std::nullopt},      {25, "I16", std::nullopt},
-    {26, "I32", std::nullopt},       {27, "I64", std::nullopt},     {28, "F64", std::nullopt},
-    {29, "IQ1_M", std::nullopt},     {30, "BF16", Scheme::kBF16},   {34, "TQ1_0", std::nullopt},
-    {35, "TQ2_0", std::nullopt},     {39, "MXFP4", Scheme::kMXFP4}, {40, "NVFP4", std::nullopt},
+    {0, "F32", Scheme::kF32},
+    {1, "F16", Scheme::kF16},
+    {2, "Q4_0", Scheme::kQ4_0},
+    {3, "Q4_1", Scheme::kQ4_1},
+    {6, "Q5_0", Scheme::kQ5_0},
+    {7, "Q5_1", Scheme::kQ5_1},
+    {8, "Q8_0", Scheme::kQ8_0},
+    {9, "Q8_1", std::nullopt},
+    {10, "Q2_K", Scheme::kQ2_K},
+    {11, "Q3_K", Scheme::kQ3_K},
+    {12, "Q4_K", Scheme::kQ4_K},
+    {13, "Q5_K", Scheme::kQ5_K},
+    {14, "Q6_K", Scheme::kQ6_K},
+    {15, "Q8_K", std::nullopt},
+    {16, "IQ2_XXS", std::nullopt},
+    {17, "IQ2_XS", std::nullopt},
+    {18, "IQ3_XXS", std::nullopt},
+    {19, "IQ1_S", std::nullopt},
+    {20, "IQ4_NL", Scheme::kIQ4_NL},
+    {21, "IQ3_S", std::nullopt},
+    {22, "IQ2_S", std::nullopt},
+    {23, "IQ4_XS", std::nullopt},
+    {24, "I8", std::nullopt},
+    {25, "I16", std::nullopt},
+    {26, "I32", std::nullopt, DType::kI32},
+    {27, "I64", std::nullopt, DType::kI64},
+    {28, "F64", std::nullopt},
+    {29, "IQ1_M", std::nullopt},
+    {30, "BF16", Scheme::kBF16},
+    {34, "TQ1_0", std::nullopt},
+    {35, "TQ2_0", std::nullopt},
+    {39, "MXFP4", Scheme::kMXFP4},
+    {40, "NVFP4", std::nullopt},
 };
 
 constexpr uint32_t kMostDimensions = 4;
@@ -39,11 +63,11 @@ constexpr size_t kLongestTensorName = 255;  // the format asks for 64; a little 
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kSmallestTensorInfo = 8 + 4 + 4 + 8;
 
-Result<Scheme> scheme_of_type(uint32_t id, const std::string& place) {
+Result<StorageType> storage_type(uint32_t id, const std::string& place) {
   const auto* type = std::find_if(std::begin(kStorageTypes), std::end(kStorageTypes),
                                   [id](const StorageType& t) { return t.id == id; });
   const bool known = type != std::end(kStorageTypes);
-  if (known && type->scheme) return *type->scheme;
+  if (known && (type->scheme || type->dtype)) return *type;
   return unsupported(
       "{}: stored as GGUF type {} ({}); expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, "
       "IQ4_NL or MXFP4: "
@@ -52,17 +76,18 @@ Result<Scheme> scheme_of_type(uint32_t id, const std::string& place) {
 }
 
 // Bytes of the whole tensor; refuses what overflows or does not divide into blocks.
-Result<uint64_t> stored_bytes(const Shape& shape, Scheme scheme, const std::string& place) {
-  const SchemeInfo& info = scheme_info(scheme);
+Result<uint64_t> stored_bytes(const Shape& shape, const StorageType& type, const std::string& place) {
+  const int block = type.scheme ? scheme_info(*type.scheme).block_elems : 1,
+            block_bytes = type.scheme ? scheme_info(*type.scheme).block_bytes : dtype_bits(*type.dtype) / 8;
   const std::optional<int64_t> count = element_count(shape);
   const int64_t row = shape.empty() ? 1 : shape.back();
-  if (!count || *count == 0 || !row_fits(scheme, row))
+  if (!count || *count == 0 || row % block != 0)
     return bad_input(
         "{}: shape {}; expected dimensions above zero and rows of a multiple of {} elements ({})", place,
-        shape_text(shape), info.block_elems, info.name);
+        shape_text(shape), block, type.name);
   uint64_t bytes = 0;
-  if (__builtin_mul_overflow(static_cast<uint64_t>(*count / info.block_elems),
-                             static_cast<uint64_t>(info.block_bytes), &bytes))
+  if (__builtin_mul_overflow(static_cast<uint64_t>(*count / block), static_cast<uint64_t>(block_bytes),
+                             &bytes))
     return bad_input("{}: shape {} is more than fits a file", place, shape_text(shape));
   return bytes;
 }
@@ -85,8 +110,10 @@ Result<GgufTensor> read_tensor_info(GgufCursor& cursor) {
   }
   TRY(const uint32_t type, cursor.read<uint32_t>(place));
   TRY(tensor.offset, cursor.read<uint64_t>(place));
-  TRY(tensor.scheme, scheme_of_type(type, place));
-  TRY(tensor.bytes, stored_bytes(tensor.shape, tensor.scheme, place));
+  TRY(const StorageType storage, storage_type(type, place));
+  tensor.scheme = storage.scheme;
+  tensor.dtype = storage.dtype;
+  TRY(tensor.bytes, stored_bytes(tensor.shape, storage, place));
   return tensor;
 }
 

@@ -20,9 +20,10 @@ namespace fettle {
 
 struct GgufTensor {
   std::string name;
-  Shape shape;  // row-major: the file's order reversed
-  Scheme scheme = Scheme::kF32;
-  uint64_t offset = 0;  // from the start of the file
+  Shape shape;                   // row-major: the file's order reversed
+  std::optional<Scheme> scheme;  // of weights, ...
+  std::optional<DType> dtype;    // ... or the type of whole numbers
+  uint64_t offset = 0;           // from the start of the file
   uint64_t bytes = 0;
 };
 

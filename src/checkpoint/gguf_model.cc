@@ -55,7 +55,7 @@ void append_tensors(Part&& part, std::vector<StoredTensor>* out) {
   for (GgufTensor& tensor : part.gguf.tensors)
     out->push_back({.name = std::move(tensor.name),
                     .shape = std::move(tensor.shape),
-                    .dtype = std::nullopt,
+                    .dtype = tensor.dtype,
                     .scheme = tensor.scheme,
                     .data = part.file->bytes().data() + tensor.offset,
                     .bytes = tensor.bytes,

@@ -142,7 +142,7 @@ Result<RopeConfig> from_gguf(const Checkpoint& checkpoint, const ModelFields& fi
 
 }  // namespace
 
-Result<RopePair> rope_pair(const ModelFields& fields) {
+Result<RopePair> rope_pair(const Checkpoint& checkpoint, const ModelFields& fields) {
   RopePair pair;
   if (fields.has("rope_parameters")) {
     TRY(const JsonReader both, fields.object("rope_parameters"));
@@ -159,6 +159,12 @@ Result<RopePair> rope_pair(const ModelFields& fields) {
     if (!std::isfinite(theta) || theta <= 0)
       return bad_input("{}: rope_theta {} and compress_rope_theta {}; expected numbers above zero",
                        fields.file(), pair.main.theta, pair.compress.theta);
+  if (fields.format() == SourceFormat::kGguf) {
+    const double theta = pair.compress.theta;
+    TRY(pair.compress, from_gguf(checkpoint, fields));
+    pair.compress.theta = theta;
+    return pair;
+  }
   if (!fields.has("rope_scaling")) return pair;
   TRY(const JsonReader scaling, fields.object("rope_scaling"));
   TRY_STATUS(read_scaling(scaling, 0.0, &pair.compress));

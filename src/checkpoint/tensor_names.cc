@@ -43,6 +43,20 @@ constexpr Spelling kLayerModules[] = {
     {"self_attn.kv_b_proj", "attn_kv_b"},
     {"self_attn.k_b_proj", "attn_k_b"},
     {"self_attn.v_b_proj", "attn_v_b"},
+    {"self_attn.q_a_norm", "attn_q_a_norm"},
+    {"self_attn.kv_proj", "attn_kv"},
+    {"self_attn.kv_norm", "attn_kv_a_norm"},
+    {"self_attn.o_a_proj", "attn_output_a"},
+    {"self_attn.o_b_proj", "attn_output_b"},
+    {"self_attn.compressor.kv_proj", "attn_compressor_kv"},
+    {"self_attn.compressor.gate_proj", "attn_compressor_gate"},
+    {"self_attn.compressor.kv_norm", "attn_compressor_norm"},
+    {"self_attn.compressor.indexer.q_b_proj", "indexer.attn_q_b"},
+    {"self_attn.compressor.indexer.weights_proj", "indexer.proj"},
+    {"self_attn.compressor.indexer.scorer.weights_proj", "indexer.proj"},
+    {"self_attn.compressor.indexer.kv_proj", "indexer_compressor_kv"},
+    {"self_attn.compressor.indexer.gate_proj", "indexer_compressor_gate"},
+    {"self_attn.compressor.indexer.kv_norm", "indexer_compressor_norm"},
     {"self_attn.indexer.wq_b", "indexer.attn_q_b"},
     {"self_attn.indexer.wk", "indexer.attn_k"},
     {"self_attn.indexer.k_norm", "indexer.k_norm"},
@@ -58,7 +72,25 @@ constexpr Spelling kLayerModules[] = {
     {"shared_head.head", "nextn.shared_head_head"},
 };
 
-constexpr std::string_view kChoiceBias = "mlp.gate.e_score_correction_bias";
+// What is named otherwise than a module with a weight or a bias.
+constexpr Spelling kLayerParameters[] = {
+    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
+    {"mlp.gate.tid2eid", "ffn_gate_tid2eid.weight"},
+    {"self_attn.sinks", "attn_sinks.weight"},
+    {"self_attn.compressor.position_bias", "attn_compressor_ape.weight"},
+    {"self_attn.compressor.indexer.position_bias", "indexer_compressor_ape.weight"},
+    {"attn_hc.fn", "hc_attn_fn.weight"},
+    {"attn_hc.base", "hc_attn_base.weight"},
+    {"attn_hc.scale", "hc_attn_scale.weight"},
+    {"ffn_hc.fn", "hc_ffn_fn.weight"},
+    {"ffn_hc.base", "hc_ffn_base.weight"},
+    {"ffn_hc.scale", "hc_ffn_scale.weight"},
+};
+constexpr Spelling kRootParameters[] = {
+    {"model.hc_head.hc_fn", "output_hc_fn.weight"},
+    {"model.hc_head.hc_base", "output_hc_base.weight"},
+    {"model.hc_head.hc_scale", "output_hc_scale.weight"},
+};
 
 constexpr Spelling kExpertModules[] = {
     {"gate_proj", "ffn_gate_exps"},
@@ -94,15 +126,14 @@ std::optional<int64_t> take_number(std::string_view* text) {
 }  // namespace
 
 std::optional<TensorRef> gguf_tensor_name(std::string_view hf_name) {
+  if (const auto root = look_up(kRootParameters, hf_name)) return TensorRef{std::string(*root), 0};
+  if (std::string_view rest = hf_name; take_prefix(&rest, "model.layers."))
+    if (const auto layer = take_number(&rest))
+      if (const auto found = look_up(kLayerParameters, rest))
+        return TensorRef{fmt::format("blk.{}.{}", *layer, *found), 0};
   const size_t dot = hf_name.rfind('.');
   if (dot == hf_name.npos) return std::nullopt;
   std::string_view parameter = hf_name.substr(dot + 1);
-  if (hf_name.ends_with(kChoiceBias)) {
-    hf_name.remove_prefix(std::string_view("model.layers.").size());
-    const std::optional<int64_t> layer = take_number(&hf_name);
-    if (!layer || hf_name != kChoiceBias) return std::nullopt;
-    return TensorRef{fmt::format("blk.{}.exp_probs_b.bias", *layer), 0};
-  }
   if (parameter != "weight" && parameter != "bias") return std::nullopt;
   std::string_view module = hf_name.substr(0, dot);
 

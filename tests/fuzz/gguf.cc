@@ -24,7 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     end = tensor.offset + tensor.bytes;
     const int64_t cols = tensor.shape.empty() ? 1 : tensor.shape.back();
     const int64_t rows = element_count(tensor.shape).value() / cols;
-    const MatrixView view{.scheme = tensor.scheme,
+    if (!tensor.scheme) continue;
+    const MatrixView view{.scheme = *tensor.scheme,
                           .rows = rows,
                           .cols = cols,
                           .data = bytes.data() + tensor.offset,

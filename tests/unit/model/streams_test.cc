@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "base/temporary_directory.h"
+#include "checkpoint/gguf_builder.h"
+#include "checkpoint/tensor_names.h"
 #include "model/testing.h"
 #include "tensor/safetensors_write.h"
 
@@ -159,6 +161,107 @@ TEST(Streams, EveryDialectOfNamesIsTheSameModel) {
     EXPECT_TRUE(renamed.built.unused_tensors.empty()) << renamed.built.unused_tensors.front();
     EXPECT_EQ(renamed.logits(ids), expected) << dialect;
   }
+}
+
+// The same model as a GGUF, written here with the names and fields of its converters.
+GgufBuilder gguf_fields(const Json& config) {
+  const auto real = [&](const char* name) { return raw(config[name].get<float>()); };
+  const std::string p = "deepseek4.";
+  GgufBuilder b;
+  b.string("general.architecture", "deepseek4");
+  for (const auto& [gguf, name] :
+       std::map<std::string, const char*>{{"context_length", "max_position_embeddings"},
+                                          {"embedding_length", "hidden_size"},
+                                          {"block_count", "num_hidden_layers"},
+                                          {"vocab_size", "vocab_size"},
+                                          {"attention.head_count", "num_attention_heads"},
+                                          {"attention.head_count_kv", "num_key_value_heads"},
+                                          {"attention.key_length", "head_dim"},
+                                          {"attention.value_length", "head_dim"},
+                                          {"attention.q_lora_rank", "q_lora_rank"},
+                                          {"attention.output_lora_rank", "o_lora_rank"},
+                                          {"attention.output_group_count", "o_groups"},
+                                          {"attention.sliding_window", "sliding_window"},
+                                          {"attention.indexer.head_count", "index_n_heads"},
+                                          {"attention.indexer.key_length", "index_head_dim"},
+                                          {"attention.indexer.top_k", "index_topk"},
+                                          {"rope.dimension_count", "qk_rope_head_dim"},
+                                          {"hash_layer_count", "num_hash_layers"},
+                                          {"hyper_connection.count", "hc_mult"},
+                                          {"hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters"},
+                                          {"expert_count", "n_routed_experts"},
+                                          {"expert_used_count", "num_experts_per_tok"},
+                                          {"expert_shared_count", "n_shared_experts"},
+                                          {"expert_feed_forward_length", "moe_intermediate_size"}})
+    b.u32(p + gguf, config[name].get<uint32_t>());
+  b.u32(p + "expert_gating_func", 4)
+      .pair(p + "expert_weights_norm", 7, raw<uint8_t>(1))
+      .pair(p + "expert_weights_scale", 6, real("routed_scaling_factor"))
+      .pair(p + "attention.layer_norm_rms_epsilon", 6, real("rms_norm_eps"))
+      .pair(p + "hyper_connection.epsilon", 6, real("hc_eps"))
+      .pair(p + "rope.freq_base", 6, real("rope_theta"))
+      .pair(p + "attention.compress_rope_freq_base", 6, real("compress_rope_theta"))
+      .string(p + "rope.scaling.type", "yarn")
+      .pair(p + "rope.scaling.factor", 6, raw(4.0f))
+      .u32(p + "rope.scaling.original_context_length", 256);
+  std::string ratios = raw<uint32_t>(4) + raw<uint64_t>(config["compress_ratios"].size());
+  for (const Json& ratio : config["compress_ratios"]) ratios += raw(ratio.get<uint32_t>());
+  b.pair(p + "attention.compress_ratios", 9, ratios);
+  std::string limits = raw<uint32_t>(6) + raw<uint64_t>(6);
+  for (int i = 0; i < 6; ++i) limits += real("swiglu_limit");
+  return b.pair(p + "swiglu_clamp_exp", 9, limits);
+}
+
+std::string canonical_name(const Json& names, const std::string& native) {
+  if (names[native].contains("memory")) return names[native]["memory"].get<std::string>();
+  std::string name = "model." + native;
+  for (const auto& [from, to] : {std::pair("ffn.experts", "mlp.experts"), std::pair(".w1.", ".gate_proj."),
+                                 std::pair(".w3.", ".up_proj."), std::pair(".w2.", ".down_proj.")})
+    if (const size_t at = name.find(from); at != std::string::npos)
+      name.replace(at, std::string_view(from).size(), to);
+  return name;
+}
+
+TEST(Streams, AGgufIsTheSameModel) {
+  const std::string folder = fixture("deepseek_v4");
+  const Json names = must(read_json_file(folder + "/names.json"));
+  struct Stack {
+    Shape shape;
+    uint32_t type;
+    std::map<int64_t, std::string> members;
+  };
+  std::map<std::string, Stack> stacks;
+  for (const StoredTensor& t : must(read_safetensors(folder + "/model.safetensors"))) {
+    const auto ref = gguf_tensor_name(canonical_name(names, t.name));
+    ASSERT_TRUE(ref) << t.name;
+    std::string bytes(reinterpret_cast<const char*>(t.data), t.bytes);
+    const bool whole = t.dtype == DType::kI64;
+    if (whole) {
+      std::string narrow;
+      for (size_t i = 0; i < t.bytes; i += 8) narrow += bytes.substr(i, 4);
+      bytes = narrow;
+    }
+    Stack& stack = stacks[ref->name];
+    stack.shape = t.shape;
+    stack.type = whole ? 26 : 0;
+    EXPECT_TRUE(stack.members.emplace(ref->stack_index, std::move(bytes)).second) << t.name;
+  }
+  GgufBuilder b = gguf_fields(must(read_json_file(folder + "/config.json")));
+  for (const auto& [name, stack] : stacks) {
+    std::vector<uint64_t> dims(stack.shape.rbegin(), stack.shape.rend());
+    if (stack.members.size() > 1) dims.push_back(stack.members.size());
+    b.info(name, dims, stack.type, b.data.size());
+    for (const auto& [index, bytes] : stack.members) b.data += bytes;
+    b.data.resize((b.data.size() + 31) / 32 * 32);
+  }
+  TemporaryDirectory directory;
+  ASSERT_TRUE(write_file_atomic(directory / "model.gguf", b.file()).ok());
+  Exact gguf(directory / "model.gguf"), native(folder);
+  EXPECT_TRUE(gguf.built.unused_tensors.empty()) << gguf.built.unused_tensors.front();
+  const auto ids = some_ids(60, native.built.graph.vocab);
+  const auto expected = native.logits(ids), found = gguf.logits(ids);
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-4) << i;
 }
 
 TEST(Streams, GoingBackAndOnFromASnapshotIsExact) {
