@@ -177,6 +177,13 @@ std::string_view certificate_outcome(const Certificate& certificate) {
   return certificate.budget.empty() ? "MEASURED" : "PASSED";
 }
 
+std::string checks_not_tried(const Certificate& certificate) {
+  std::string titles;
+  for (const NamedCheck& named : certificate_checks())
+    if (!(certificate.*named.check)) titles += fmt::format("{}{}", titles.empty() ? "" : ", ", named.title);
+  return titles;
+}
+
 void apply_budget(Certificate* certificate) {
   std::vector<Verdict> verdicts;
   judge_part(certificate->evaluation, "held-out text", certificate->budget, &verdicts);

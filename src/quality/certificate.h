@@ -144,6 +144,7 @@ struct NamedCheck {
   std::optional<Check> Certificate::*check;
 };
 std::span<const NamedCheck> certificate_checks();
+std::string checks_not_tried(const Certificate& certificate);  // their titles, joined by commas
 
 // Fills verdicts and passed from the measurements, the checks and certificate->budget. Means and shares are
 // judged by their point estimate; a verdict says so when the 95 % interval reaches across the limit.

@@ -140,15 +140,8 @@ std::string behaviour_section(const Certificate& c) {
     }
     out += columns.text();
   }
-  Columns checks("lll");
-  for (const NamedCheck& named : certificate_checks()) {
-    const std::optional<Check>& check = c.*named.check;
-    checks.row({!check          ? "-"
-                : check->passed ? "pass"
-                                : "FAIL",
-                std::string(named.title), check ? printable(check->detail) : "not run"});
-  }
-  return out + "\nChecks\n" + checks.text();
+  const std::string missing = checks_not_tried(c);
+  return missing.empty() ? out : out + "\n  Not tried: " + missing + ".\n";
 }
 
 std::string speed_text(const Interval& speed, const std::string& name) {

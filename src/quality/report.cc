@@ -139,8 +139,8 @@ std::string key_figures(const Certificate& c) {
   out += key_figure("Weights", bytes_text(c.memory.weights_bytes),
                     c.parameters > 0 ? fmt::format("{:.0f} % of 16-bit size", 100 * share) : "");
   if (c.speed) {
-    out += key_figure("Decode", figure(c.speed->decode_tok_s.value) + " tok/s",
-                      c.speed->measured ? "measured" : "predicted");
+    out += key_figure("Decode", figure(c.speed->decode_tok_s.value),
+                      c.speed->measured ? "tokens a second, measured" : "tokens a second, predicted");
   }
   if (c.greedy_prefix) {
     out += key_figure("Greedy match", figure(c.greedy_prefix->mean),
@@ -150,7 +150,10 @@ std::string key_figures(const Certificate& c) {
 }
 
 std::string verdicts(const Certificate& c) {
-  if (c.verdicts.empty()) return "";
+  const std::string missing = checks_not_tried(c);
+  const std::string note =
+      missing.empty() ? "" : fmt::format("<p>Not tried: {}.</p>\n", escape_html(missing));
+  if (c.verdicts.empty()) return note.empty() ? "" : section("verdicts", "Verdicts", note);
   std::string rows =
       "<thead><tr><th scope=\"col\">Verdict</th><th scope=\"col\">Measure</th><th "
       "scope=\"col\">Found</th></tr></thead>\n"
@@ -160,7 +163,7 @@ std::string verdicts(const Certificate& c) {
                         mark(v.passed), escape_html(v.what), escape_html(v.why));
   }
   const std::string budget = c.budget.empty() ? "No budget was set" : "Budget: " + budget_text(c.budget);
-  return section("verdicts", "Verdicts", table(budget, "stack", rows + "</tbody>\n"));
+  return section("verdicts", "Verdicts", table(budget, "stack", rows + "</tbody>\n") + note);
 }
 
 // ---- drift
@@ -260,7 +263,8 @@ std::string layer_plot(const Certificate& c) {
   const PlotText text{"plot-layers", "Relative error of the hidden state after each layer",
                       fmt::format("{} layers; the largest error, {}, is after layer {}.", values.size(),
                                   figure(worst->relative_error), worst->layer)};
-  return plot_figure("Error by layer", "Hidden state after the layer, relative to the source’s",
+  return plot_figure("Error by layer",
+                     "Hidden state after the layer, relative to the source’s, on some of the windows",
                      column_plot(text, values, c.kld_by_layer.front().layer, "layer"), " class=\"wide\"");
 }
 
@@ -300,20 +304,6 @@ std::string tasks(const Certificate& c) {
   const std::string scores = table("Answers right, with 95 % intervals", "numbers", rows + "</tbody>\n");
   return section("tasks", "Tasks",
                  "<div class=\"plots\">\n<div>" + scores + "</div>\n" + figure + "</div>\n");
-}
-
-std::string checks(const Certificate& c) {
-  std::string rows =
-      "<thead><tr><th scope=\"col\">Result</th><th scope=\"col\">Check</th><th "
-      "scope=\"col\">Found</th></tr></thead>\n"
-      "<tbody>\n";
-  for (const NamedCheck& named : certificate_checks()) {
-    const std::optional<Check>& check = c.*named.check;
-    rows += fmt::format("<tr><td>{}</td><th scope=\"row\">{}</th><td class=\"why\">{}</td></tr>\n",
-                        check ? mark(check->passed) : "<span class=\"mark plain\">–</span>",
-                        escape_html(named.title), check ? escape_html(check->detail) : "not run");
-  }
-  return section("checks", "Behaviour", table("Checks on whole answers", "stack", rows + "</tbody>\n"));
 }
 
 // ---- resources, weights, provenance
@@ -413,8 +403,8 @@ std::string render_report(const Certificate& c) {
       "'unsafe-inline'\"/>\n"
       "<title>{}: {} for {}</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n",
       outcome_of(c).word, escape_html(c.model), escape_html(c.target), kStyle);
-  return head + header(c) + key_figures(c) + verdicts(c) + drift(c) + tasks(c) + checks(c) + resources(c) +
-         weights(c) + provenance(c) + std::string(kNotes) + "</main>\n</body>\n</html>\n";
+  return head + header(c) + key_figures(c) + verdicts(c) + drift(c) + tasks(c) + resources(c) + weights(c) +
+         provenance(c) + std::string(kNotes) + "</main>\n</body>\n</html>\n";
 }
 
 }  // namespace fettle
