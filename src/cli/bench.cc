@@ -73,30 +73,33 @@ Status one_round(Executor& executor, const BenchArguments& args, int64_t chunk, 
 constexpr int64_t kTextPrompts = 4, kTextPromptTokens = 32;
 
 // What speculation is measured on: text, as nothing else can be guessed. Beginnings of calibration text, or
-// questions of a file, each as one user turn.
-Result<std::vector<std::vector<int32_t>>> text_prompts(const OpenedModel& model, const BenchArguments& args) {
+// questions of a file, each as one user turn, until the reply ends.
+Status add_text(const OpenedModel& model, const BenchArguments& args, SpeculationTrial* trial) {
   TRY(const auto tokenizer, Tokenizer::load(model.text_files));
-  if (args.questions.empty())
-    return calibration_prompts(*tokenizer, std::max(kTextPrompts, args.batch), kTextPromptTokens);
+  if (args.questions.empty()) {
+    TRY(trial->prompts,
+        calibration_prompts(*tokenizer, std::max(kTextPrompts, args.batch), kTextPromptTokens));
+    return {};
+  }
+  trial->end_tokens = tokenizer->end_tokens();
   TRY(const auto format, load_chat_format(model.text_files));
   TRY(const std::string lines, read_file(args.questions));
-  std::vector<std::vector<int32_t>> prompts;
   for (size_t at = 0; at < lines.size();) {
     const size_t end = std::min(lines.find('\n', at), lines.size());
     TRY(const Json line, parse_json(std::string_view(lines).substr(at, end - at), args.questions));
     TRY(const std::string question, JsonReader(line, args.questions).string("prompt"));
     const Json messages = {{{"role", "user"}, {"content", question}}};
     TRY(const std::string text, format->render({{"messages", messages}}, {}));
-    TRY(prompts.emplace_back(), tokenizer->encode(text, false));
+    TRY(trial->prompts.emplace_back(), tokenizer->encode(text, false));
     at = end + 1;
   }
-  return prompts;
+  return {};
 }
 
 Result<Json> bench_speculation(const OpenedModel& model, const BenchArguments& args) {
   SpeculationTrial trial;
   trial.candidates = {*args.speculation};
-  TRY(trial.prompts, text_prompts(model, args));
+  TRY_STATUS(add_text(model, args, &trial));
   trial.batch = args.batch;
   trial.new_tokens = args.generate;
   trial.rounds = args.repeat;

@@ -26,6 +26,7 @@ struct Pass {
 Result<Pass> decode_all(Executor& executor, const SpeculationTrial& trial, const Speculation& speculation) {
   GenerateOptions options;
   options.max_tokens = trial.new_tokens;
+  options.end_tokens = trial.end_tokens;
   options.speculation = speculation;
   Pass pass;
   const auto batch = static_cast<size_t>(trial.batch);

@@ -15,6 +15,7 @@ namespace fettle {
 struct SpeculationTrial {
   std::vector<Speculation> candidates;
   std::vector<std::vector<int32_t>> prompts;
+  std::vector<int32_t> end_tokens{};
   int64_t batch = 1;  // prompts at once
   int64_t new_tokens = 48;
   int64_t rounds = 5;
