@@ -101,6 +101,7 @@ class ChatSession {
     TRY(const std::vector<int32_t> ids, tokenizer_->encode(prompt, false));
     size_t same = 0;
     while (same < fed_.size() && same + 1 < ids.size() && fed_[same] == ids[same]) ++same;
+    same = kept_of(same);
     model_.executor->cache().truncate(sequence_, static_cast<int64_t>(same));
     StreamDecoder decoder(tokenizer_, true, format_->markup());
     const auto parser = format_->parser({.prompt = prompt, .calls = false});
@@ -113,11 +114,11 @@ class ChatSession {
       parsed->add(events);
     };
     const std::span<const int32_t> rest(ids.data() + same, ids.size() - same);
-    auto reply =
-        generate(*model_.executor, sequence_, rest, args_.reply.generate(*tokenizer_), [&](int32_t id) {
-          show(parser->feed(decoder.push(id)));
-          return !person_ || !CatchInterrupts::pending();
-        });
+    auto reply = generate(*model_.executor, sequence_, rest, args_.reply.generate(model_, *tokenizer_),
+                          [&](int32_t id) {
+                            show(parser->feed(decoder.push(id)));
+                            return !person_ || !CatchInterrupts::pending();
+                          });
     fed_ = ids;
     if (reply.ok()) fed_.insert(fed_.end(), reply->tokens.begin(), reply->tokens.end());
     fed_.resize(std::min(fed_.size(), static_cast<size_t>(sequence_.length)));
@@ -127,6 +128,14 @@ class ChatSession {
     show(parser->finish());
     print_text("\n");
     return reply;
+  }
+
+  // Of so many tokens that the conversation still begins with. A draft's rows know the token after theirs.
+  size_t kept_of(size_t same) {
+    if (model_.speculation.kind == DraftKind::kMtp)
+      same = std::min(same > 0 ? same - 1 : 0, static_cast<size_t>(sequence_.drafted));
+    const int64_t limit = model_.executor->cache().rewind_limit(sequence_);
+    return static_cast<int64_t>(same) < limit ? 0 : same;
   }
 
   // Beside the conversation, so that standard output holds replies only.
@@ -152,8 +161,10 @@ Status run_chat(const ChatArguments& args, const GlobalOptions& global) {
   if (global.json)
     return make_error(Code::kUsage, "a conversation is not one JSON value; use fettle run --json");
   TRY(const Isa isa, choose_isa(global.isa));
-  TRY(OpenedModel model,
-      open_model(args.model, {.threads = global.threads, .isa = isa, .cache_tokens = args.reply.context}));
+  TRY(OpenedModel model, open_model(args.model, {.threads = global.threads,
+                                                 .isa = isa,
+                                                 .cache_tokens = args.reply.context,
+                                                 .speculation = args.reply.speculation}));
   TRY(auto tokenizer, Tokenizer::load(model.text_files));
   TRY(auto format, load_chat_format(model.text_files));
   return ChatSession(args, std::move(model), std::move(tokenizer), std::move(format)).run();

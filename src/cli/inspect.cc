@@ -26,25 +26,27 @@ Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
     total += t.bytes;
   }
   // Of a configuration alone: what the weights will take.
-  for (const Weight& w : built.graph.weights)
+  for (const Weight& w : all_weights(built.graph, built.draft))
     if (!checkpoint.has_weights())
       total +=
           static_cast<uint64_t>(w.expr->stack() * w.expr->rows() * row_bytes(w.expr->scheme, w.expr->cols()));
   Graph cached = built.graph;
   for (CacheSpec& c : cached.caches)
     if (c.kind != CacheKind::kRows) c.type = "bf16";
-  Json json = {
-      {"path", checkpoint.path()},
-      {"format", checkpoint.format() == SourceFormat::kGguf ? "gguf" : "safetensors"},
-      {"architecture", built.graph.architecture},
-      {"parameters", {{"total", built.graph.parameters()}, {"active", built.graph.active_parameters()}}},
-      {"bytes", {{"total", total}}},
-      {"tensors", checkpoint.tensors().size()},
-      {"layers", built.graph.layers},
-      {"hidden", built.graph.hidden},
-      {"vocab", built.graph.vocab},
-      {"context", built.graph.context},
-      {"kv_bytes_per_token", kv_bytes_per_token(cached)}};
+  Json json = {{"path", checkpoint.path()},
+               {"format", checkpoint.format() == SourceFormat::kGguf ? "gguf" : "safetensors"},
+               {"architecture", built.graph.architecture},
+               {"parameters",
+                {{"total", built.graph.parameters()},
+                 {"active", built.graph.active_parameters()},
+                 {"draft", built.draft ? draft_parameters(built.graph, *built.draft) : 0}}},
+               {"bytes", {{"total", total}}},
+               {"tensors", checkpoint.tensors().size()},
+               {"layers", built.graph.layers},
+               {"hidden", built.graph.hidden},
+               {"vocab", built.graph.vocab},
+               {"context", built.graph.context},
+               {"kv_bytes_per_token", kv_bytes_per_token(cached)}};
   for (const auto& [name, count] : storage)
     json["storage"][name] = {{"tensors", count.tensors}, {"bytes", count.bytes}};
   json["warnings"] = checkpoint.warnings();
@@ -81,6 +83,8 @@ std::string human(const Json& j) {
       fmt::format("  {:.1f} M parameters, {:.1f} M active for a token; {} tensors, {}\n",
                   j["parameters"]["total"].get<double>() / 1e6, j["parameters"]["active"].get<double>() / 1e6,
                   j["tensors"].get<int64_t>(), format_bytes(j["bytes"]["total"].get<uint64_t>()));
+  if (const auto draft = j["parameters"]["draft"].get<double>(); draft > 0)
+    out += fmt::format("  {:.1f} M parameters besides in a layer that drafts tokens\n", draft / 1e6);
   out +=
       fmt::format("  KV cache {} a token in bf16\n", format_bytes(j["kv_bytes_per_token"].get<uint64_t>()));
   if (j.contains("storage"))

@@ -40,7 +40,8 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
   TRY(OpenedModel model, open_model(options.model, {.exact = options.exact,
                                                     .threads = global.threads,
                                                     .isa = isa,
-                                                    .cache_tokens = options.reply.context}));
+                                                    .cache_tokens = options.reply.context,
+                                                    .speculation = options.reply.speculation}));
   TRY(const auto tokenizer, Tokenizer::load(model.text_files));
   std::shared_ptr<const ChatFormat> format;
   if (!options.raw) {
@@ -56,7 +57,7 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
   };
   Sequence sequence;
   TRY(const Reply reply,
-      generate(*model.executor, sequence, ids, options.reply.generate(*tokenizer), [&](int32_t id) {
+      generate(*model.executor, sequence, ids, options.reply.generate(model, *tokenizer), [&](int32_t id) {
         emit(decoder.push(id));
         return true;
       }));
@@ -71,13 +72,27 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
                {"finish_reason", reply.ended ? "stop" : "length"},
                {"load_s", model.load_s},
                {"prefill_s", reply.prefill_s},
-               {"decode_s", reply.decode_s}};
+               {"decode_s", reply.decode_s},
+               {"speculation",
+                {{"use", speculation_text(model.speculation)},
+                 {"steps", reply.steps},
+                 {"drafted", reply.drafted},
+                 {"accepted", reply.accepted}}}};
   if (format) json["message"] = message_of(*format, rendered, tokenizer, reply.tokens);
   print_json(json);
   return {};
 }
 
 }  // namespace
+
+void declare_speculation(CLI::App& app, std::optional<Speculation>* speculation, const std::string& what) {
+  const auto read = [speculation](const std::string& text) {
+    const auto parsed = parse_speculation(text);
+    if (!parsed.ok()) throw CLI::ValidationError("--speculate", parsed.error().message());
+    *speculation = *parsed;
+  };
+  app.add_option_function<std::string>("--speculate", read, what)->type_name("none|mtp|ngram[:K]");
+}
 
 void declare_run(CLI::App& app, const GlobalOptions& global, Action* action) {
   auto options = std::make_shared<RunOptions>();

@@ -11,17 +11,21 @@ namespace {
 struct ShowArguments {
   std::string stage, model, dump_after, scheme;
   std::vector<std::string> disabled;
+  bool draft = false;
 };
 
-Result<Graph> source_graph(const std::string& model) {
-  TRY(const Checkpoint checkpoint, Checkpoint::open(model));
+// The graph asked for: the main one, or the one that drafts tokens.
+Result<Graph> source_graph(const ShowArguments& args) {
+  TRY(const Checkpoint checkpoint, Checkpoint::open(args.model));
   TRY(BuiltGraph built, build_graph(checkpoint));
-  return std::move(built.graph);
+  if (!args.draft) return std::move(built.graph);
+  if (!built.draft) return make_error(Code::kUsage, "'{}' has no layer that drafts tokens", args.model);
+  return std::move(*built.draft);
 }
 
 // The graph after the passes, or after one of them; or how its weights are laid out.
 Status show_adapted(const ShowArguments& args) {
-  TRY(const Graph source, source_graph(args.model));
+  TRY(const Graph source, source_graph(args));
   PassOptions options;
   options.disabled.insert(args.disabled.begin(), args.disabled.end());
   if (!args.scheme.empty())
@@ -60,14 +64,14 @@ Status run_show(const ShowArguments& args, const GlobalOptions& global) {
     return {};
   }
   if (args.model.empty()) return make_error(Code::kUsage, "show {} needs a model", args.stage);
-  if (args.stage == "graph" && is_artifact(args.model)) return show_file(args, "graph.fir");
+  const std::string stored = args.draft ? "draft.fir" : "graph.fir";
+  if (args.stage == "graph" && is_artifact(args.model)) return show_file(args, stored);
   if (args.stage == "graph") {
-    TRY(const Graph graph, source_graph(args.model));
+    TRY(const Graph graph, source_graph(args));
     print_text(print_graph(graph));
     return {};
   }
-  if (args.stage == "adapted")
-    return is_artifact(args.model) ? show_file(args, "graph.fir") : show_adapted(args);
+  if (args.stage == "adapted") return is_artifact(args.model) ? show_file(args, stored) : show_adapted(args);
   if (args.stage == "layout") return show_layout(args);
   if (args.stage == "plan") return show_file(args, "plan.json");
   if (args.stage == "artifact") {
@@ -94,6 +98,8 @@ void declare_show(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("--disable-pass", args->disabled, "leave out a pass (adapted, layout)");
   app.add_option("--dump-after", args->dump_after, "the graph after this pass (adapted)");
   app.add_option("--scheme", args->scheme, "one scheme for all matrices (adapted, layout)");
+  app.add_flag("--draft", args->draft,
+               "the graph that drafts tokens, in place of the model's (graph, adapted)");
   *action = [args, &global] { return run_show(*args, global); };
 }
 

@@ -4,10 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "base/json.h"
 #include "base/result.h"
+#include "plan/plan.h"
 
 namespace fettle {
 
@@ -37,6 +39,9 @@ void declare_memory_limit(CLI::App& app, uint64_t* limit);
 // --no-cache of fit and verify, and where they remember what sources did.
 void declare_no_cache(CLI::App& app, bool* no_cache);
 std::string source_cache_directory();
+
+// --speculate none|mtp|ngram[:K].
+void declare_speculation(CLI::App& app, std::optional<Speculation>* speculation, const std::string& what);
 
 void print_json(const Json& json);
 void print_text(const std::string& text);

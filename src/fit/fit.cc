@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "fit/speculation.h"
 #include "graph/text.h"
 #include "quality/builtin_text.h"
 #include "quality/report.h"
@@ -151,7 +152,7 @@ class FitJob {
       TRY_STATUS(pack_weight(writer, evaluator, w, progress));
     }
     progress.finish();
-    TRY_STATUS(write_known_answer(writer));
+    TRY_STATUS(try_out(writer));
     TRY(result_.content_digest, writer.finish({adapted_.graph, adapted_.draft, plan_, text_files_}, facts()));
     return {};
   }
@@ -198,23 +199,34 @@ class FitJob {
     return name;
   }
 
-  // Logits of a fixed short input, by the weights just written: what a server checks itself against.
-  Status write_known_answer(const ArtifactWriter& writer) {
+  // What the weights just written do: the known answer, and whether speculation pays.
+  Status try_out(const ArtifactWriter& writer) {
+    constexpr int64_t kStep = 64, kTokens = 2048;
     TRY(auto store, load_weights(job_directory(), writer.entries(), options_.threads, 0));
+    TRY(auto executor,
+        Executor::create({adapted_.graph, plan_, store, adapted_.draft}, {.threads = options_.threads,
+                                                                          .isa = options_.isa,
+                                                                          .max_tokens = kStep,
+                                                                          .max_logit_rows = kStep,
+                                                                          .cache_tokens = kTokens}));
+    TRY_STATUS(write_known_answer(*executor));
+    if (!plan_.speculations.empty()) return {};  // measured by the job that made the plan
+    const auto tokenizer = Tokenizer::load(text_files_);
+    return tokenizer.ok() ? plan_speculation(*executor, **tokenizer, &plan_, &result_.notes) : Status{};
+  }
+
+  // Logits of a fixed short input: what a server checks itself against.
+  Status write_known_answer(Executor& executor) const {
     constexpr int64_t kTokens = 16;
-    TRY(auto executor, Executor::create({adapted_.graph, plan_, store}, {.threads = options_.threads,
-                                                                         .isa = options_.isa,
-                                                                         .max_tokens = kTokens,
-                                                                         .max_logit_rows = 1,
-                                                                         .cache_tokens = kTokens}));
+    const int64_t vocab = adapted_.graph.vocab;
     std::vector<int32_t> ids;
-    for (int64_t i = 0; i < kTokens; ++i)
-      ids.push_back(static_cast<int32_t>((i * 7919 + 11) % adapted_.graph.vocab));
+    for (int64_t i = 0; i < kTokens; ++i) ids.push_back(static_cast<int32_t>((i * 7919 + 11) % vocab));
     Sequence sequence;
-    TRY(const auto logits, executor->feed(sequence, ids, kTokens));
+    TRY(const auto logits, executor.feed(sequence, ids, kTokens));
+    executor.cache().release(sequence);
     const std::vector<int64_t> wide(ids.begin(), ids.end());
     const TensorToWrite tensors[] = {{"ids", DType::kI64, {kTokens}, wide.data()},
-                                     {"logits", DType::kF32, {1, adapted_.graph.vocab}, logits.data()}};
+                                     {"logits", DType::kF32, {1, vocab}, logits.data()}};
     return write_safetensors(join_path(job_directory(), "known_answer.safetensors"), tensors);
   }
 

@@ -18,6 +18,13 @@ struct Opening {
   bool stream = false;
 };
 
+Status settle_speculation(OpenedModel* opened, const Speculation& speculation, bool has_draft) {
+  if (speculation.kind == DraftKind::kMtp && !has_draft)
+    return make_error(Code::kUsage, "'{}' has no layer that drafts tokens; use ngram or none", opened->path);
+  opened->speculation = speculation;
+  return {};
+}
+
 Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options) {
   TRY(Checkpoint checkpoint, Checkpoint::open(opened->path));
   opened->checkpoint = std::make_unique<Checkpoint>(std::move(checkpoint));
@@ -26,7 +33,9 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   if (!opened->checkpoint->has_weights())
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", opened->path);
   if (!options.exact) warn_of_unexpected(built, *opened->checkpoint);
-  if (!options.draft) built.draft.reset();
+  TRY_STATUS(
+      settle_speculation(opened, options.speculation.value_or(Speculation{}), built.draft.has_value()));
+  if (opened->speculation.kind != DraftKind::kMtp) built.draft.reset();
   AdaptedGraphs graphs{std::move(built.graph), std::move(built.draft)};
   if (!options.exact) {
     TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, options.passes, nullptr));
@@ -52,13 +61,15 @@ Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {
   opened->text_files = opened->artifact->text_files;
   const Graph& graph = opened->artifact->graph;
   const std::optional<Graph>& draft = opened->artifact->draft;
+  TRY_STATUS(settle_speculation(opened, options.speculation.value_or(opened->artifact->plan.speculation),
+                                draft.has_value()));
+  const bool drafts = opened->speculation.kind == DraftKind::kMtp;
   const uint64_t allowed = weights_allowed(graph, options.memory),
                  bytes = stored_bytes(all_weights(graph, draft), false);
   const int threads = options.threads > 0 ? options.threads : ThreadPool::available_processors();
   TRY(auto weights, load_weights(opened->path, opened->artifact->entries, threads, allowed));
   opened->held_bytes = bytes > allowed ? 0 : bytes;
-  return Opening{{graph, opened->artifact->plan, std::move(weights), options.draft ? draft : std::nullopt},
-                 false};
+  return Opening{{graph, opened->artifact->plan, std::move(weights), drafts ? draft : std::nullopt}, false};
 }
 
 }  // namespace

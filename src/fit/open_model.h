@@ -22,7 +22,8 @@ struct OpenOptions {
   int64_t max_logit_rows = 64;
   int64_t cache_tokens = 0;  // 0: the model's context, at most 8192
   PassOptions passes{};      // for checkpoints
-  bool draft = false;        // with the graph that drafts tokens, where the model has one
+  // What drafts; absent: as the artifact's plan says. The graph that drafts is opened for its own kind only.
+  std::optional<Speculation> speculation = Speculation{};
   MemoryBound memory{};
 };
 
@@ -34,6 +35,7 @@ struct OpenedModel {
   std::unique_ptr<ThreadPool> pool;        // evaluates weights of a checkpoint
   std::map<std::string, std::string> text_files;
   std::unique_ptr<Executor> executor;
+  Speculation speculation;  // that was asked for, or planned
   uint64_t held_bytes = 0;  // of weights in the process's own memory for as long as the model is open
   double load_s = 0;
 };

@@ -71,6 +71,12 @@ Result<Speculation> parse_speculation(const std::string& text) {
       kMostDrafts);
 }
 
+Json measured_to_json(const MeasuredSpeculation& m) {
+  return {
+      {"speculation", speculation_text(m.speculation)}, {"batch", m.batch}, {"plain_tok_s", m.plain_tok_s},
+      {"speculative_tok_s", m.speculative_tok_s},       {"gain", m.gain},   {"acceptance", m.acceptance}};
+}
+
 Json plan_to_json(const Plan& plan) {
   Json json = {{"schema_version", 1},
                {"target", plan.target},
@@ -96,12 +102,7 @@ Json plan_to_json(const Plan& plan) {
     json["sensitivity"].push_back({{"group", s.group}, {"scheme", s.scheme}, {"kld", s.kld}});
   json["speculation"] = {{"use", speculation_text(plan.speculation)}, {"measured", Json::array()}};
   for (const MeasuredSpeculation& m : plan.speculations)
-    json["speculation"]["measured"].push_back({{"speculation", speculation_text(m.speculation)},
-                                               {"batch", m.batch},
-                                               {"plain_tok_s", m.plain_tok_s},
-                                               {"speculative_tok_s", m.speculative_tok_s},
-                                               {"gain", m.gain},
-                                               {"acceptance", m.acceptance}});
+    json["speculation"]["measured"].push_back(measured_to_json(m));
   json["rates"] = rates_to_json(plan.rates);
   return json;
 }

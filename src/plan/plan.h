@@ -86,6 +86,7 @@ struct Plan {
   Rates rates;
 };
 
+Json measured_to_json(const MeasuredSpeculation& measured);
 Json plan_to_json(const Plan& plan);
 Result<Plan> plan_from_json(const Json& json, const std::string& what);
 Json rates_to_json(const Rates& rates);

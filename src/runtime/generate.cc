@@ -25,8 +25,7 @@ class Writer {
                         sequence.length + prompt_tokens, executor.graph().context);
     Writer writer(executor, sequence, prompt, options, on_token);
     // What the cache can still take of this sequence ends a reply as the context does.
-    writer.limit_ =
-        std::min({options.max_tokens, room, executor.cache().room(sequence) - prompt_tokens});
+    writer.limit_ = std::min({options.max_tokens, room, executor.cache().room(sequence) - prompt_tokens});
     return writer;
   }
 

@@ -108,8 +108,7 @@ Status KvCache::reserve(Sequence& sequence, int64_t from, int64_t length) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     Group& group = groups_[g];
     std::vector<int32_t>& table = sequence.tables[g];
-    for (int64_t b = 0; b < std::min(first_kept(group, from), static_cast<int64_t>(table.size()));
-         ++b) {
+    for (int64_t b = 0; b < std::min(first_kept(group, from), static_cast<int64_t>(table.size())); ++b) {
       give_back(group, table[static_cast<size_t>(b)]);
       table[static_cast<size_t>(b)] = -1;
     }

@@ -29,9 +29,9 @@ class KvCache {
   // Room for `tokens` positions in all (rounded up to blocks).
   static Result<KvCache> create(const Graph& graph, int64_t tokens);
 
-  // Makes room for positions [0, length) of the sequence, of which those from `from` on are to be written, and
-  // gives back what no position from from - kRewind on reads. Fails with kResource, taking nothing, when blocks
-  // run out.
+  // Makes room for positions [0, length) of the sequence, of which those from `from` on are to be written,
+  // and gives back what no position from from - kRewind on reads. Fails with kResource, taking nothing, when
+  // blocks run out.
   Status reserve(Sequence& sequence, int64_t from, int64_t length);
   Status reserve(Sequence& sequence, int64_t length) { return reserve(sequence, sequence.length, length); }
   void release(Sequence& sequence);  // gives all blocks back

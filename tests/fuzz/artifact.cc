@@ -13,15 +13,20 @@
 #include "artifact/artifact.h"
 #include "base/check.h"
 #include "base/hash.h"
-#include "runtime/executor.h"
+#include "runtime/generate.h"
 
 using namespace fettle;
 
 namespace {
 
 constexpr std::string_view kMark = "==== ";
-constexpr std::string_view kNames[] = {"manifest.json",     "plan.json",         "graph.fir",
-                                       "weights-00001.bin", "weights-00002.bin", "tokenizer/tokenizer.json"};
+constexpr std::string_view kNames[] = {"manifest.json",
+                                       "plan.json",
+                                       "graph.fir",
+                                       "draft.fir",
+                                       "weights-00001.bin",
+                                       "weights-00002.bin",
+                                       "tokenizer/tokenizer.json"};
 constexpr int64_t kTokens = 8;
 
 // A directory in memory that goes away with the process.
@@ -89,33 +94,38 @@ void put_right(std::map<std::string, std::string>* files) {
   manifest->second = dump_json(*json);
 }
 
-// Work and memory that the graph may ask for by right, being of the size of its weights, but that a test has
+// Work and memory that a graph may ask for by right, being of the size of its weights, but that a test has
 // no time for.
-bool is_small(const Artifact& artifact) {
+bool is_small(const Graph& graph) {
   int64_t work = 0;
-  for (const CacheSpec& c : artifact.graph.caches) work += c.kv_heads * (c.k_dim + c.v_dim) * kBlockTokens;
-  for (const Node& node : artifact.graph.nodes) {
+  for (const CacheSpec& c : graph.caches) work += c.kv_heads * (c.k_dim + c.v_dim) * kBlockTokens;
+  for (const Node& node : graph.nodes) {
     work += node.type.cols * kTokens;
     for (const WeightRef& ref : node.weights)
-      work += artifact.graph.find_weight(ref.weight)->expr->parameters() * kTokens;
-    if (node.op == Op::kExperts) work += artifact.graph.nodes[node.inputs[1]].type.cols * work;
+      work += graph.find_weight(ref.weight)->expr->parameters() * kTokens;
+    if (node.op == Op::kExperts) work += graph.nodes[node.inputs[1]].type.cols * work;
     if (work > 50'000'000) return false;
   }
   return true;
 }
 
 void run(const Artifact& artifact, std::shared_ptr<WeightStore> weights) {
-  const auto executor =
-      Executor::create({artifact.graph, artifact.plan, std::move(weights)}, {.threads = 1,
-                                                                             .isa = Isa::kScalar,
-                                                                             .max_tokens = kTokens,
-                                                                             .max_logit_rows = kTokens,
-                                                                             .cache_tokens = kBlockTokens});
+  const auto executor = Executor::create({artifact.graph, artifact.plan, std::move(weights), artifact.draft},
+                                         {.threads = 1,
+                                          .isa = Isa::kScalar,
+                                          .max_tokens = kTokens,
+                                          .max_logit_rows = kTokens,
+                                          .cache_tokens = kBlockTokens});
   if (!executor.ok()) return;
-  Sequence sequence;
   const int32_t last = static_cast<int32_t>(artifact.graph.vocab) - 1;
-  const int32_t ids[] = {0, last, last / 2, 0};
+  const std::vector<int32_t> ids = {0, last, last / 2, 0};
+  Sequence sequence;
   for (const int64_t chunk : {3, 1}) (void)(*executor)->feed(sequence, ids, chunk);
+  (*executor)->cache().release(sequence);
+  GenerateOptions options;
+  options.max_tokens = 6;
+  options.speculation = artifact.plan.speculation;
+  (void)generate(**executor, sequence, ids, options);
 }
 
 }  // namespace
@@ -130,6 +140,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto weights = load_weights(artifact->path, artifact->entries, 1);
   CHECK(weights.ok(), "{}", weights.error().message());
   CHECK(check_hashes(*artifact).ok());
-  if (is_small(*artifact)) run(*artifact, std::move(*weights));
+  if (is_small(artifact->graph) && (!artifact->draft || is_small(*artifact->draft)))
+    run(*artifact, std::move(*weights));
   return 0;
 }

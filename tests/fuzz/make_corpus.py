@@ -225,12 +225,28 @@ weight @down = source("d", bf16, [4, 8, 6])
 """
 
 
+# Drafts for LATENT: shares its embedding, reads its state.
+DRAFT = """graph "draft" vocab=8 hidden=8 layers=2 context=16
+cache 1 full kv_heads=1 k_dim=8 v_dim=8 type=f32
+weight @embed = source("e", f32, [8, 8])
+weight @join = source("j", f32, [8, 16])
+%0 : f32[T, 8] = embed() w=[@embed]
+%1 : f32[T, 8] = state() cols=8 layer=1
+%2 : f32[T, 16] = join(%0, %1) layer=1
+%3 : f32[T, 8] = linear(%2) w=[@join] layer=1
+%4 : f32[T, 8] = attention(%3, %3, %3) heads=1 scale=0.5 layer=1
+%5 : f32[R, 8] = select_rows(%4)
+%6 : f32[R, 8] = linear(%5) w=[@embed]
+"""
+
+
 def make_graph_text():
     for golden in sorted(GOLDEN.glob("*.fir")):
         write("graph_text", golden.stem, golden.read_text())
     write("graph_text", "dense", DENSE)
     write("graph_text", "experts", EXPERTS)
     write("graph_text", "latent", LATENT)
+    write("graph_text", "draft", DRAFT)
     write("graph_text", "huge_split", LATENT.replace("2, 3, 4)", "2, 4611686018427387904, 4)"))
     write("graph_text", "huge_heads", DENSE.replace("heads=2 scale", "heads=4611686018427387906 scale"))
     write("graph_text", "huge_cache", DENSE.replace("k_dim=4", "k_dim=4611686018427387904"))
@@ -278,9 +294,11 @@ def weights_of(graph):
         yield name, scheme, shape
 
 
-def artifact(graph, change_manifest=None, change_plan=None):
+def artifact(graph, change_manifest=None, change_plan=None, draft=None):
     data, entries = b"", []
-    for name, scheme, shape in weights_of(graph):
+    weights = list(weights_of(graph))
+    weights += [w for w in weights_of(draft or "") if w not in weights]
+    for name, scheme, shape in weights:
         size = packed_size(scheme, shape)
         entries.append({"name": name, "scheme": scheme, "layout": "row" if len(shape) == 1 else "n16",
                         "shape": shape, "file": "weights-00001.bin", "offset": len(data), "bytes": size,
@@ -299,12 +317,17 @@ def artifact(graph, change_manifest=None, change_plan=None):
     names = ["graph.fir", "plan.json", "tokenizer/tokenizer.json", "weights-00001.bin"]
     manifest = {"schema_version": 2, "content_digest": "",
                 "files": [{"name": n, "size": 0, "sha256": ""} for n in names], "weights": entries}
+    if draft:
+        manifest["files"].append({"name": "draft.fir", "size": 0, "sha256": ""})
+        plan["speculation"] = {"use": "mtp:2", "measured": [
+            {"speculation": "mtp:2", "batch": 1, "plain_tok_s": 1.5, "speculative_tok_s": 2.5, "gain": 1.6,
+             "acceptance": 0.5}]}
     if change_manifest:
         change_manifest(manifest)
     if change_plan:
         change_plan(plan)
     files = {"manifest.json": json.dumps(manifest), "plan.json": json.dumps(plan), "graph.fir": graph,
-             "tokenizer/tokenizer.json": "{}"}
+             "tokenizer/tokenizer.json": "{}", **({"draft.fir": draft} if draft else {})}
     parts = [f"==== {name}\n{content}\n".encode() for name, content in files.items()]
     return b"".join(parts) + b"==== weights-00001.bin\n" + data
 
@@ -313,6 +336,14 @@ def make_artifact():
     write("artifact", "dense", artifact(DENSE))
     write("artifact", "experts", artifact(EXPERTS))
     write("artifact", "latent", artifact(LATENT))
+    write("artifact", "draft", artifact(LATENT, draft=DRAFT))
+    write("artifact", "draft_of_another", artifact(LATENT, draft=DRAFT.replace("cols=8 layer", "cols=4 layer")
+                                                   .replace("[T, 8] = state", "[T, 4] = state")
+                                                   .replace("[T, 16]", "[T, 12]").replace("[8, 16]", "[8, 12]")))
+    write("artifact", "draft_cache_shared", artifact(LATENT, draft=DRAFT.replace("cache 1", "cache 0")
+                                                     .replace("layer=1", "layer=0")))
+    write("artifact", "draft_speculation", artifact(LATENT, draft=DRAFT, change_plan=lambda p: p["speculation"].update(
+        use="mtp:99")))
 
     def wrong(name, change, graph=EXPERTS):
         write("artifact", name, artifact(graph, change_manifest=change))

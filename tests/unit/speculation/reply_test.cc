@@ -151,8 +151,7 @@ TEST_P(Replies, MayEndAnywhereAndGoOn) {
 }
 
 TEST_P(Replies, EndWithTheContextAndTheCache) {
-  OpenedModel model =
-      must(open_model(data(GetParam().model), {.threads = 1, .cache_tokens = 128, .draft = true}));
+  const OpenedModel model = open_test_model(GetParam().model, false, 128);
   const auto prompt = problem_prompts(model, 2000)[0];
   GenerateOptions options;
   options.max_tokens = 1000;

@@ -26,8 +26,12 @@ T must(Result<T> result) {
 
 inline std::string data(const std::string& name) { return std::string(FETTLE_TEST_DATA) + "/" + name; }
 
-inline OpenedModel open_test_model(const std::string& name, bool exact = false) {
-  return must(open_model(data(name), {.exact = exact, .threads = 1, .cache_tokens = 4096, .draft = true}));
+// With its draft graph, if it has one.
+inline OpenedModel open_test_model(const std::string& name, bool exact = false, int64_t cache_tokens = 4096) {
+  Speculation speculation;
+  if (name == "tiny-reasoner") speculation = {DraftKind::kMtp, 1};
+  return must(open_model(
+      data(name), {.exact = exact, .threads = 1, .cache_tokens = cache_tokens, .speculation = speculation}));
 }
 
 // Every `step`-th problem of the evaluation set, as one user turn.
