@@ -227,7 +227,7 @@ struct LatentAttentionStepArgs {
 };
 Result<std::unique_ptr<Step>> make_latent_attention_step(LatentAttentionStepArgs args);
 
-// route_step.cc. Routes are rows of k Route in the value's bytes.
+// route_step.cc. Routes are rows of Route in the value's bytes: the k chosen, then those of every row.
 struct RouteStepArgs {
   Value scores, out;
   int64_t k, groups, kept;

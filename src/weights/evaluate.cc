@@ -93,6 +93,11 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
       }
       return {};
     }
+    case ExprKind::kAppend: {
+      auto part = expr.args.begin();
+      for (; member >= (*part)->stack(); ++part) member -= (*part)->stack();
+      return rows(**part, member, begin, count, out);
+    }
     case ExprKind::kEncode: {
       TRY(const EncodeMethod method, parse_encode_method(expr.name));
       std::vector<float> plain(static_cast<size_t>(std::min(chunk_rows(expr.cols()), count) * expr.cols()));
