@@ -479,6 +479,7 @@ class Compiler {
                             .down = std::move(down),
                             .limit = static_cast<float>(node.number_or("limit", 0)),
                             .early = node.integer_or("early", 0) != 0,
+                            .accumulate = frame_.storage.fused_add[id],
                             .isa = options_.isa}),
          id);
     return {};
