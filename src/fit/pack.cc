@@ -23,8 +23,8 @@ uint64_t total_bytes(std::span<const Weight> weights) {
 
 class Packer {
  public:
-  Packer(std::span<const Weight> weights, const Checkpoint& checkpoint, ThreadPool& pool, ArtifactWriter& writer,
-         const std::function<void(double share)>& packed)
+  Packer(std::span<const Weight> weights, const Checkpoint& checkpoint, ThreadPool& pool,
+         ArtifactWriter& writer, const std::function<void(double share)>& packed)
       : weights_(weights),
         evaluator_(checkpoint),
         pool_(pool),

@@ -75,11 +75,11 @@ enum class Op : uint8_t {
                      // chosen; kv and entries are key and value of all heads; sink[h] counts in the
                      // denominator alone
   kGroupedLinear,    // (x) w=[stack] inner     -> the i-th of as many column groups of x times member i
-  kRouteByToken,     // (scores) w=[table] normalise scale score always? -> routes: row id of the table, weighed
-                     // by score, and `always` as above
-  kSimulate,         // (x) heads at size kind         -> lanes at.. of every head rounded and restored
-  kState,            // () cols                 -> f32[T, cols]: the rows of state that the caller hands in
-  kJoin,             // (a, b) as               -> the columns of a, then those of b
+  kRouteByToken,  // (scores) w=[table] normalise scale score always? -> routes: row id of the table, weighed
+                  // by score, and `always` as above
+  kSimulate,      // (x) heads at size kind         -> lanes at.. of every head rounded and restored
+  kState,         // () cols                 -> f32[T, cols]: the rows of state that the caller hands in
+  kJoin,          // (a, b) as               -> the columns of a, then those of b
 };
 using Attr = std::variant<int64_t, double, std::string>;
 

@@ -42,7 +42,8 @@ class Drift {
     });
     observe(adapted_, in_adapted_,
             [this](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-              if (!watching_ || static_cast<int64_t>(w.state.size()) != rows * w.cols || cols < w.cols) return;
+              if (!watching_ || static_cast<int64_t>(w.state.size()) != rows * w.cols || cols < w.cols)
+                return;
               for (int64_t r = 0; r < rows; ++r) w.add(w.state.data() + r * w.cols, x + r * ld, cols);
             });
   }

@@ -90,15 +90,15 @@ class ExpertsStep final : public Step {
   // Calls f(piece) for the worker's part of all experts' tiles, `tiles` of each.
   template <typename F>
   void each_piece(const Groups& groups, int64_t tiles, const Run& run, int worker, F f) const {
-    // A tile's weights take as long to arrive as so many rows to multiply.
-    constexpr int64_t kTileRowsWorth = 4;
+    // A tile's weights take as long to arrive from memory as so many rows to multiply.
+    constexpr int64_t kLeastRows = 12;
     // Kernels take tiles by fours.
     constexpr int64_t kGrain = 4;
     int64_t total = 0, at = 0;
-    for (const Group& g : groups.used) total += tiles * (g.pairs + kTileRowsWorth);
+    for (const Group& g : groups.used) total += tiles * std::max(g.pairs, kLeastRows);
     const int64_t begin = total * worker / run.workers, end = total * (worker + 1) / run.workers;
     for (const Group& g : groups.used) {
-      const int64_t cost = g.pairs + kTileRowsWorth;
+      const int64_t cost = std::max(g.pairs, kLeastRows);
       const auto tile_at = [&](int64_t limit) {
         const int64_t tile = std::clamp((limit - at) / cost, int64_t{0}, tiles);
         return limit - at >= tiles * cost ? tiles : tile / kGrain * kGrain;

@@ -16,7 +16,7 @@ from cases import DATA, FETTLE, ROOT, SCRATCH, case, fettle, main  # noqa: E402
 MODEL = SCRATCH / "many-experts"
 SHAPE = ["--shape", "v3-layers", "--hidden", 1024, "--heads", 8, "--q-lora", 256, "--kv-lora", 128, "--ffn", 2048,
          "--experts", 96, "--expert-ffn", 512, "--vocab", 4096, "--shard-bytes", 40 << 20]
-PACK = ["--scheme", "int8", "--no-verify", "--json"]
+PACK = ["--scheme", "int8", "--no-verify", "--json", "--threads", "2"]
 
 
 def anonymous_bytes(pid: int) -> int:

@@ -276,10 +276,9 @@ void scale_e4m3(const uint8_t* codes, int64_t n, float scale, float* out) {
 }
 
 constexpr ElementwiseKernels elementwise_table(Isa isa) {
-  return {isa,         rms_norm,     silu_mul,     silu_mul_limited, add_rows,    axpy,
-          sum_squares, weighted_sum, softmax_pool, rope_half,        rope_pairs,  softmax,
-          block_maxima, sum_exp,     exp_doubles,  magnitude,        fit_codes,   whole_codes,
-          scale_e4m3};
+  return {isa,          rms_norm,     silu_mul,  silu_mul_limited, add_rows,  axpy,         sum_squares,
+          weighted_sum, softmax_pool, rope_half, rope_pairs,       softmax,   block_maxima, sum_exp,
+          exp_doubles,  magnitude,    fit_codes, whole_codes,      scale_e4m3};
 }
 
 }  // namespace

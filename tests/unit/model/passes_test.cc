@@ -251,7 +251,7 @@ TEST(MergeSharedExperts, WhatDoesNotFitIsLeftAndNamed) {
   }
 }
 
-TEST(PassGoldens, SharedExpertsOfAMixture) {
+TEST(MergeSharedExperts, TheGraphAfterwardsIsFrozen) {
   const Opened model(fixture("deepseek_v3"));
   PassOptions options;
   for (const WeightGroup& group : weight_groups(model.graph))
