@@ -30,7 +30,7 @@ FOLDERS = {
     # adapting
     "checkpoint": "tensor",
     "target": "tensor",
-    "quant": "tensor",
+    "quant": "tensor kernels/cpu_features.h kernels/elementwise/elementwise.h",
     "arch": "checkpoint graph",
     "weights": "graph checkpoint quant runtime/weight_store.h kernels/linear/layout.h",
     "passes": f"graph target quant plan/plan.h {KERNEL_LISTS}",

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kAlignment = 4096;
 constexpr uint64_t kLargestFile = uint64_t{4} << 30;  // a new weights file begins after this
+constexpr uint64_t kCommitBytes = uint64_t{32} << 20;
 
 std::string weights_file(int number) { return fmt::format("weights-{:05}.bin", number); }
 
@@ -71,47 +72,80 @@ uint64_t ArtifactWriter::bytes_done() const {
   return sum;
 }
 
-Status ArtifactWriter::begin_weight(WeightEntry entry) {
-  CHECK(!has(entry.name), "@{}", entry.name);
-  if (file_offset_ > kLargestFile) {
-    if (weights_) TRY_STATUS(weights_->close());
-    weights_.reset();
-    ++file_number_;
-    file_offset_ = 0;
+// Goes on behind what the file holds already, whose hash is then made anew.
+Status ArtifactWriter::open_file() {
+  const std::string path = join_path(directory_, weights_file(file_number_));
+  TRY(FileWriter file, FileWriter::resume(path, file_offset_));
+  file_hash_.emplace();
+  if (file_offset_ > 0) {
+    TRY(const auto before, MappedFile::open(path));
+    file_hash_->update(before->bytes().data(), before->bytes().size());
   }
-  if (!weights_) {
-    TRY(FileWriter file, FileWriter::resume(join_path(directory_, weights_file(file_number_)), file_offset_));
-    weights_.emplace(std::move(file));
-  }
-  TRY_STATUS(weights_->pad_to(kAlignment));
-  current_ = std::move(entry);
-  current_.file = weights_file(file_number_);
-  current_.offset = weights_->offset();
-  hash_.emplace();
+  weights_.emplace(std::move(file));
+  committed_ = file_offset_;
   return {};
 }
 
-Status ArtifactWriter::append(const void* data, uint64_t size) {
-  hash_->update(data, size);
-  return weights_->write(data, size);
+Status ArtifactWriter::close_file() {
+  if (!weights_) return {};
+  TRY_STATUS(commit());
+  TRY_STATUS(weights_->close());
+  weights_.reset();
+  file_digests_[weights_file(file_number_)] = file_hash_->hex();
+  return {};
+}
+
+Status ArtifactWriter::begin_weight(WeightEntry entry) {
+  CHECK(!has(entry.name), "@{}", entry.name);
+  if (file_offset_ > kLargestFile) {
+    TRY_STATUS(close_file());
+    ++file_number_;
+    file_offset_ = 0;
+  }
+  if (!weights_) TRY_STATUS(open_file());
+  const std::string padding((kAlignment - weights_->offset() % kAlignment) % kAlignment, '\0');
+  file_hash_->update(padding.data(), padding.size());
+  TRY_STATUS(weights_->write(padding.data(), padding.size()));
+  current_ = std::move(entry);
+  current_.file = weights_file(file_number_);
+  current_.offset = weights_->offset();
+  weight_hash_.emplace();
+  return {};
+}
+
+Status ArtifactWriter::append(const std::byte* data, uint64_t size) {
+  Status written;
+  team_->run([&](int worker) {
+    if (worker == 1) return weight_hash_->update(data, size);
+    if (worker == 2) return file_hash_->update(data, size);
+    written = weights_->write(data, size);
+    weights_->flush_soon();
+  });
+  return written;
 }
 
 Status ArtifactWriter::end_weight() {
   current_.bytes = weights_->offset() - current_.offset;
-  current_.sha256 = hash_->hex();
+  current_.sha256 = weight_hash_->hex();
   file_offset_ = weights_->offset();
-  TRY_STATUS(weights_->sync());
-  const std::string line = dump_json(entry_to_json(current_), -1) + "\n";
-  TRY_STATUS(journal_.write(line.data(), line.size()));
-  TRY_STATUS(journal_.sync());
+  uncommitted_ += dump_json(entry_to_json(current_), -1) + "\n";
   done_.insert(current_.name);
   entries_.push_back(std::move(current_));
+  return file_offset_ - committed_ < kCommitBytes ? Status() : commit();
+}
+
+Status ArtifactWriter::commit() {
+  if (uncommitted_.empty()) return {};
+  TRY_STATUS(weights_->sync());
+  TRY_STATUS(journal_.write(uncommitted_.data(), uncommitted_.size()));
+  TRY_STATUS(journal_.sync());
+  uncommitted_.clear();
+  committed_ = file_offset_;
   return {};
 }
 
 Result<std::string> ArtifactWriter::finish(const Content& content, Json facts) {
-  if (weights_) TRY_STATUS(weights_->close());
-  weights_.reset();
+  TRY_STATUS(close_file());
   std::vector<std::string> names;
   const auto write = [&](const std::string& name, const std::string& text) {
     names.push_back(name);
@@ -131,7 +165,10 @@ Result<std::string> ArtifactWriter::finish(const Content& content, Json facts) {
   std::string lines;
   for (const std::string& name : names) {
     TRY(const uint64_t size, file_size(join_path(directory_, name)));
-    TRY(const std::string digest, sha256_file(join_path(directory_, name)));
+    std::string digest = file_digests_[name];
+    if (digest.empty()) {
+      TRY(digest, sha256_file(join_path(directory_, name)));
+    }
     files.push_back({{"name", name}, {"size", size}, {"sha256", digest}});
     lines += fmt::format("{} {} {}\n", name, size, digest);
   }

@@ -2,6 +2,8 @@
 // job directory beside the final one; publish() renames it when whole.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -11,6 +13,7 @@
 #include "artifact/artifact.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/thread_pool.h"
 
 namespace fettle {
 
@@ -22,12 +25,14 @@ class ArtifactWriter {
 
   bool has(const std::string& weight) const { return done_.count(weight) != 0; }
   uint64_t bytes_done() const;
-  // begin_weight, then its bytes in pieces, then end_weight: complete weights survive a crash.
+  // begin_weight, then its bytes in pieces, then end_weight.
   Status begin_weight(WeightEntry entry);
-  Status append(const void* data, uint64_t size);
+  Status append(const std::byte* data, uint64_t size);
   Status end_weight();
+  // Complete weights survive a crash from here on; goes by itself every few megabytes.
+  Status commit();
 
-  // What is wholly on disk.
+  // What is wholly written.
   const std::vector<WeightEntry>& entries() const { return entries_; }
 
   // Writes graphs, plan, text files and manifest. `facts` are the manifest's fields besides those written
@@ -46,14 +51,21 @@ class ArtifactWriter {
   ArtifactWriter(std::string directory, FileWriter journal)
       : directory_(std::move(directory)), journal_(std::move(journal)) {}
 
+  Status open_file();
+  Status close_file();
+
   std::string directory_;
   FileWriter journal_;
+  std::string uncommitted_;  // lines of the journal
   std::optional<FileWriter> weights_;
-  std::optional<Sha256> hash_;
+  std::optional<Sha256> file_hash_, weight_hash_;
+  std::map<std::string, std::string> file_digests_;  // of the files that this process has ended
+  // The hash of the file, that of the weight, and writing: each takes about as long as the others.
+  std::unique_ptr<ThreadPool> team_ = std::make_unique<ThreadPool>(3);
   WeightEntry current_;
   std::vector<WeightEntry> entries_;
   std::set<std::string> done_;
-  uint64_t file_offset_ = 0;
+  uint64_t file_offset_ = 0, committed_ = 0;
   int file_number_ = 1;
 };
 

@@ -121,6 +121,12 @@ Result<uint64_t> file_size(const std::string& path) {
   return static_cast<uint64_t>(st.st_size);
 }
 
+Result<int64_t> file_time_ns(const std::string& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return errno_error(errno, "look at", path);
+  return int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
+}
+
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   TRY(auto file, MappedFile::open(path));
   if (file->bytes().size() > max_bytes)
@@ -210,6 +216,12 @@ void MappedFile::drop(uint64_t offset, uint64_t size) const {
   if (begin < end) ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, MADV_DONTNEED);
 }
 
+void MappedFile::fetch(uint64_t offset, uint64_t size) const {
+  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page, end = std::min<uint64_t>(offset + size, bytes_.size());
+  if (begin < end) ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, MADV_WILLNEED);
+}
+
 Result<FileWriter> FileWriter::create(const std::string& path) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return errno_error(errno, "create", path);
@@ -222,12 +234,15 @@ Result<FileWriter> FileWriter::resume(const std::string& path, uint64_t keep) {
   FileWriter writer(path, fd);
   if (::ftruncate(fd, static_cast<off_t>(keep)) != 0) return errno_error(errno, "cut", path);
   if (::lseek(fd, static_cast<off_t>(keep), SEEK_SET) < 0) return errno_error(errno, "seek in", path);
-  writer.offset_ = keep;
+  writer.offset_ = writer.flushed_ = keep;
   return writer;
 }
 
 FileWriter::FileWriter(FileWriter&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), offset_(other.offset_) {}
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      offset_(other.offset_),
+      flushed_(other.flushed_) {}
 
 FileWriter::~FileWriter() {
   if (fd_ >= 0) ::close(fd_);
@@ -260,6 +275,13 @@ Status FileWriter::pad_to(uint64_t alignment) {
 Status FileWriter::sync() {
   if (::fdatasync(fd_) != 0 && errno != EINVAL) return errno_error(errno, "flush", path_);
   return {};
+}
+
+void FileWriter::flush_soon() {
+  // An advice: what goes wrong with the disk is told by sync().
+  (void)::sync_file_range(fd_, static_cast<off_t>(flushed_), static_cast<off_t>(offset_ - flushed_),
+                          SYNC_FILE_RANGE_WRITE);
+  flushed_ = offset_;
 }
 
 Status FileWriter::close() {

@@ -26,6 +26,7 @@ Status remove_tree(const std::string& path);
 Status rename_path(const std::string& from, const std::string& to);        // also syncs the parent directory
 Result<std::vector<std::string>> list_directory(const std::string& path);  // names, sorted
 Result<uint64_t> file_size(const std::string& path);
+Result<int64_t> file_time_ns(const std::string& path);  // of the last change of its contents
 
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 30);
 // Fills out[size] from the start of the file, parts read by `threads` threads at once.
@@ -44,6 +45,8 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   // Tells the kernel that a part will not be read again soon; its pages stop counting as resident.
   void drop(uint64_t offset, uint64_t size) const;
+  // Has the kernel begin to read a part that will be wanted soon.
+  void fetch(uint64_t offset, uint64_t size) const;
 
  private:
   MappedFile(std::string path, std::span<const std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
@@ -64,14 +67,15 @@ class FileWriter {
   Status write(const void* data, uint64_t size);
   Status pad_to(uint64_t alignment);  // zero bytes up to a multiple of alignment
   uint64_t offset() const { return offset_; }
-  Status sync();   // everything so far is on disk
-  Status close();  // flushes to disk
+  Status sync();      // everything so far is on disk
+  void flush_soon();  // has the kernel begin with what was written since the last call
+  Status close();     // flushes to disk
 
  private:
   FileWriter(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   std::string path_;
   int fd_;
-  uint64_t offset_ = 0;
+  uint64_t offset_ = 0, flushed_ = 0;
 };
 
 }  // namespace fettle

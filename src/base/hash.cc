@@ -36,13 +36,15 @@ std::string sha256_hex(std::string_view bytes) {
   return hash.hex();
 }
 
-Result<std::string> sha256_file(const std::string& path) {
+Result<std::string> sha256_file(const std::string& path, const std::function<bool(uint64_t)>& go_on) {
   TRY(auto file, MappedFile::open(path));
   Sha256 hash;
   constexpr size_t kStep = size_t{16} << 20;
   const auto bytes = file->bytes();
   for (size_t at = 0; at < bytes.size(); at += kStep) {
+    if (go_on && !go_on(at)) return make_error(Code::kResource, "hashing '{}' was given up", path);
     const size_t n = std::min(kStep, bytes.size() - at);
+    file->fetch(at + n, kStep);
     hash.update(bytes.data() + at, n);
     file->drop(at, n);
   }

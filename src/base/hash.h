@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,6 +27,8 @@ class Sha256 {
 };
 
 std::string sha256_hex(std::string_view bytes);
-Result<std::string> sha256_file(const std::string& path);
+// Asks before every piece whether to go on, if there is somebody to ask; else the result is an error.
+Result<std::string> sha256_file(const std::string& path,
+                                const std::function<bool(uint64_t at)>& go_on = nullptr);
 
 }  // namespace fettle

@@ -3,18 +3,17 @@
 #include <algorithm>
 #include <cstring>
 
-#include "artifact/writer.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "base/progress.h"
+#include "fit/pack.h"
+#include "fit/source_hash.h"
 #include "fit/speculation.h"
 #include "graph/text.h"
 #include "quality/builtin_text.h"
 #include "quality/report.h"
 #include "tensor/safetensors_write.h"
 #include "text/formats/format.h"
-#include "weights/evaluate.h"
 
 namespace fettle {
 
@@ -33,7 +32,8 @@ class FitJob {
   Result<FitResult> run() {
     TRY(text_files_, checkpoint_.text_files());
     TRY_STATUS(settle_chat_format(&text_files_));
-    TRY(digest_, source_digest(checkpoint_));
+    TRY(identity_, source_identity(checkpoint_));
+    source_hash_.emplace(checkpoint_);
     for (const std::string& unused : built_.unused_tensors) note("unused tensor " + unused);
     warn_of_unexpected(built_, checkpoint_);
     TRY_STATUS(decide());
@@ -61,7 +61,7 @@ class FitJob {
       return {};
     }
     std::string asked =
-        fmt::format("{} {} {} {} {} {}", digest_, options_.target, objective_name(options_.objective),
+        fmt::format("{} {} {} {} {} {}", identity_, options_.target, objective_name(options_.objective),
                     budget_text(options_.budget), options_.scheme, options_.kv_type);
     for (const std::string& pass : options_.disabled_passes) asked += " -" + pass;
     const std::string request = sha256_hex(asked);
@@ -138,41 +138,15 @@ class FitJob {
   }
 
   Status pack() {
-    const std::string key = sha256_hex(digest_ + print_graph(adapted_.graph) +
+    const std::string key = sha256_hex(identity_ + print_graph(adapted_.graph) +
                                        (adapted_.draft ? print_graph(*adapted_.draft) : ""));
     TRY(ArtifactWriter writer, ArtifactWriter::open(job_directory(), key));
-    uint64_t total = 0;
-    for (const Weight& w : weights_)
-      total += static_cast<uint64_t>(stored_size(w.expr->scheme, w.expr->shape).total_bytes);
-    Progress progress("packing weights", total, ProgressUnit::kBytes);
-    if (writer.bytes_done() > 0) progress.skip(writer.bytes_done());
-    const Evaluator evaluator(checkpoint_);
-    for (const Weight& w : weights_) {
-      if (writer.has(w.name)) continue;
-      TRY_STATUS(pack_weight(writer, evaluator, w, progress));
-    }
-    progress.finish();
+    TRY_STATUS(pack_weights(weights_, checkpoint_, pool_, writer,
+                             [this](double share) { source_hash_->follow(share); }));
     TRY_STATUS(try_out(writer));
+    TRY(digest_, source_hash_->digest());
     TRY(result_.content_digest, writer.finish({adapted_.graph, adapted_.draft, plan_, text_files_}, facts()));
     return {};
-  }
-
-  // One member at a time: memory is bounded by the largest matrix.
-  Status pack_weight(ArtifactWriter& writer, const Evaluator& evaluator, const Weight& w,
-                     Progress& progress) {
-    const Expr& e = *w.expr;
-    const StoredSize size = stored_size(e.scheme, e.shape);
-    TRY_STATUS(writer.begin_weight(
-        {w.name, std::string(scheme_name(e.scheme)), e.shape.size() == 1 ? "row" : "n16", "", "", e.shape}));
-    std::vector<std::byte> packed(static_cast<size_t>(size.member_bytes));
-    for (int64_t member = 0; member < e.stack(); ++member) {
-      std::fill(packed.begin(), packed.end(), std::byte{0});
-      auto done = pack_member(evaluator, e, member, e.scheme, pool_, packed.data());
-      if (!done.ok()) return std::move(done).error().context("weight @" + w.name);
-      TRY_STATUS(writer.append(packed.data(), packed.size()));
-      progress.add(packed.size());
-    }
-    return writer.end_weight();
   }
 
   Json facts() const {
@@ -262,11 +236,12 @@ class FitJob {
   BuiltGraph built_;
   ThreadPool pool_;
   std::map<std::string, std::string> text_files_;
-  std::string digest_;
+  std::string identity_, digest_;  // of the source
   Plan plan_;
   AdaptedGraphs adapted_;
   std::vector<Weight> weights_;  // of both graphs
   FitResult result_;
+  std::optional<SourceHash> source_hash_;
 };
 
 }  // namespace

@@ -106,6 +106,23 @@ ExprPtr concat_expr(std::vector<ExprPtr> args) {
                .name = {}});
 }
 
+ExprPtr append_expr(std::vector<ExprPtr> args) {
+  CHECK(!args.empty() && args[0]->shape.size() == 3);
+  Shape shape = args[0]->shape;
+  shape[0] = 0;
+  for (const ExprPtr& a : args) {
+    CHECK(a->shape.size() >= 2 && a->rows() == args[0]->rows() && a->cols() == args[0]->cols() &&
+          a->scheme == args[0]->scheme);
+    shape[0] += a->stack();
+  }
+  const Scheme scheme = args[0]->scheme;
+  return make({.kind = ExprKind::kAppend,
+               .scheme = scheme,
+               .shape = std::move(shape),
+               .args = std::move(args),
+               .name = {}});
+}
+
 ExprPtr scale_rows_expr(ExprPtr arg, std::string vector) {
   return computed(ExprKind::kScaleRows, std::move(arg), std::move(vector));
 }
@@ -153,10 +170,11 @@ std::string expr_text(const Expr& e) {
       return fmt::format("scale_cols({}, \"{}\")", arg(), e.name);
     case ExprKind::kEncode:
       return fmt::format("encode({}, {}, {})", arg(), scheme_name(e.scheme), e.name);
+    case ExprKind::kAppend:
     case ExprKind::kConcat: {
       std::string text;
       for (const ExprPtr& a : e.args) text += (text.empty() ? "" : ", ") + expr_text(*a);
-      return "concat(" + text + ")";
+      return (e.kind == ExprKind::kAppend ? "append(" : "concat(") + text + ")";
     }
   }
   return "";

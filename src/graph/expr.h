@@ -8,6 +8,7 @@
 //   rotary pairs -> (i, i + d/2) slice_rows(x, begin, count)   concat(x, y, ...)   scale_rows(x, "vector")
 //   split_heads(x, heads, begin, count)   the rows begin.. of every head of rows/heads, as a stack of heads
 //   transpose(x)                          of every matrix of a stack
+//   append(x, y, ...)                     a stack and more matrices, or those of more stacks, behind its own
 //   scale_cols(x, "vector") encode(x, i8c, search)                rounded to a scheme by a method of quant/
 #pragma once
 
@@ -29,6 +30,7 @@ enum class ExprKind : uint8_t {
   kConcat,
   kSplitHeads,
   kTranspose,
+  kAppend,
   kScaleRows,
   kScaleCols,
   kEncode,
@@ -59,6 +61,7 @@ ExprPtr permute_rows_expr(ExprPtr arg, std::string kind, int64_t heads);
 ExprPtr slice_rows_expr(ExprPtr arg, int64_t begin, int64_t count);
 ExprPtr split_heads_expr(ExprPtr arg, int64_t heads, int64_t begin, int64_t count);
 ExprPtr transpose_expr(ExprPtr arg);  // fp32 unless the argument holds plain numbers
+ExprPtr append_expr(std::vector<ExprPtr> args);
 ExprPtr concat_expr(std::vector<ExprPtr> args);
 ExprPtr scale_rows_expr(ExprPtr arg, std::string vector);
 ExprPtr scale_cols_expr(ExprPtr arg, std::string vector);

@@ -54,8 +54,9 @@ enum class Op : uint8_t {
                      // attention: of head h, q = [n | r]; scores n.(key[h]^T c) + r.p; the sum of value[h] c;
                      // latent c[T, L], rotated p[T, R] shared by all heads; stacks key[heads, L, N],
                      // value[heads, V, L]; of the past only the chosen positions, if that is given
-  kRoute,  // (scores) w=[bias]? k normalise scale groups kept score rank -> routes: the k largest of score +
-           // bias within the `kept` groups that rank first, weighed by the score alone
+  kRoute,  // (scores) w=[bias]? k normalise scale groups kept score rank always? -> routes: the k largest of
+           // score + bias within the `kept` groups that rank first, weighed by the score alone; then `always`
+           // experts of weight 1, numbered after those with scores
   kExperts,     // (x, routes) w=[gate, up, down] inner limit? early? -> sum over the row's routes of weight *
                 // down(silu(gate x) * up x); early=1: the weight multiplies before down
   kRepeat,      // (x) count                    -> x, x, ...: [T, count * cols]
@@ -74,11 +75,11 @@ enum class Op : uint8_t {
                      // chosen; kv and entries are key and value of all heads; sink[h] counts in the
                      // denominator alone
   kGroupedLinear,    // (x) w=[stack] inner     -> the i-th of as many column groups of x times member i
-  kRouteByToken,     // (scores) w=[table] normalise scale score -> routes: row id of the table, weighed by
-                     // score
-  kSimulate,         // (x) heads at size kind         -> lanes at.. of every head rounded and restored
-  kState,            // () cols                 -> f32[T, cols]: the rows of state that the caller hands in
-  kJoin,             // (a, b) as               -> the columns of a, then those of b
+  kRouteByToken,  // (scores) w=[table] normalise scale score always? -> routes: row id of the table, weighed
+                  // by score, and `always` as above
+  kSimulate,      // (x) heads at size kind         -> lanes at.. of every head rounded and restored
+  kState,         // () cols                 -> f32[T, cols]: the rows of state that the caller hands in
+  kJoin,          // (a, b) as               -> the columns of a, then those of b
 };
 using Attr = std::variant<int64_t, double, std::string>;
 

@@ -284,7 +284,8 @@ class Inference {
     if (rank != "max" && rank != "top2") return wrong("rank is '{}'; expected max or top2", rank);
     if (rank == "top2" && groups > 1 && experts / groups < 2)
       return wrong("groups of one expert rank by top2");
-    return ValueType{Form::kRoutes, in(0).rows, k};
+    TRY_STATUS(always());
+    return ValueType{Form::kRoutes, in(0).rows, k + node_.integer_or("always", 0)};
   }
   Result<ValueType> experts() const {
     if (!is_number_form(in(0).form) || in(1).form != Form::kRoutes || in(0).rows != in(1).rows)
@@ -295,10 +296,11 @@ class Inference {
         gate.cols() != in(0).cols || down.stack() != gate.stack() || down.cols() != gate.rows())
       return wrong("gate {}, up {}, down {} do not fit input of {} columns", shape_text(gate.shape),
                    shape_text(up.shape), shape_text(down.shape), in(0).cols);
-    // Routes name experts by the columns of the scores that they come from.
+    // Routes name experts by the columns of the scores that they come from, and those behind.
     const Node& route = graph_.nodes[node_.inputs[1]];
-    if (const int64_t scored = graph_.nodes[route.inputs[0]].type.cols; scored != gate.stack())
-      return wrong("the routes are to {} experts; the weights hold {}", scored, gate.stack());
+    const int64_t named = graph_.nodes[route.inputs[0]].type.cols + route.integer_or("always", 0);
+    if (named != gate.stack())
+      return wrong("the routes are to {} experts; the weights hold {}", named, gate.stack());
     TRY_STATUS(inner_is_form());
     TRY_STATUS(limit());
     return ValueType{Form::kF32, in(0).rows, down.rows()};
@@ -414,7 +416,8 @@ class Inference {
     if (table.shape.size() != 2 || table.rows() != graph_.vocab || table.cols() > in(0).cols)
       return wrong("table is {}; vocab is {}, and there are {} experts", shape_text(table.shape),
                    graph_.vocab, in(0).cols);
-    return ValueType{Form::kRoutes, Rows::kTokens, table.cols()};
+    TRY_STATUS(always());
+    return ValueType{Form::kRoutes, Rows::kTokens, table.cols() + node_.integer_or("always", 0)};
   }
 
   Result<ValueType> simulate() const {
@@ -470,6 +473,11 @@ class Inference {
     const auto inner = parse_form(node_.text("inner"));
     if (inner && is_number_form(*inner)) return {};
     return wrong("attribute 'inner' must be a form");
+  }
+  Status always() const {
+    const int64_t always = node_.integer_or("always", 0);
+    if (always >= 0 && always <= in(0).cols) return {};
+    return wrong("always is {}; expected 0 to {}, the number of scores", always, in(0).cols);
   }
   Status limit() const {
     if (!(node_.number_or("limit", 1) > 0))

@@ -52,6 +52,10 @@ Interpreter::Values Interpreter::weigh(const Node& node, std::vector<int64_t> ex
     weights.push_back(static_cast<float>(w));
     routes_.back().push_back({e, weights.back()});
   }
+  for (int64_t i = 0; i < node.integer_or("always", 0); ++i) {
+    weights.push_back(1);
+    routes_.back().push_back({in_cols(node, 0) + i, 1.0f});
+  }
   return weights;
 }
 
@@ -82,7 +86,7 @@ Result<Interpreter::Values> Interpreter::route(const Node& node) {
 
 Result<Interpreter::Values> Interpreter::route_by_token(const Node& node) {
   TRY(const Values table, weights_(node.weights[0].weight, 0));
-  const int64_t experts = in_cols(node, 0), k = node.type.cols;
+  const int64_t experts = in_cols(node, 0), k = node.type.cols - node.integer_or("always", 0);
   routes_.clear();
   Values out;
   for (int64_t r = 0; r < rows_; ++r) {

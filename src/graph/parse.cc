@@ -31,6 +31,7 @@ class ExprParser {
     if (head == "source" || head == "stack") return stored(head == "stack");
     TRY(ExprPtr arg, parse(depth + 1));
     if (head == "concat") return concat(std::move(arg), depth);
+    if (head == "append") return append(std::move(arg), depth);
     if (head == "transpose") return transpose_expr(std::move(arg));
     TRY_STATUS(lexer_.expect(","));
     if (head == "permute_rows") return permute(std::move(arg));
@@ -112,12 +113,33 @@ class ExprParser {
     return encode_expr(std::move(arg), to, method);
   }
 
-  Result<ExprPtr> concat(ExprPtr first, int depth) {
+  Result<std::vector<ExprPtr>> list(ExprPtr first, int depth) {
     std::vector<ExprPtr> args = {std::move(first)};
     while (lexer_.accept(",")) {
       TRY(ExprPtr next, parse(depth + 1));
       args.push_back(std::move(next));
     }
+    return args;
+  }
+
+  Result<ExprPtr> append(ExprPtr first, int depth) {
+    TRY(std::vector<ExprPtr> args, list(std::move(first), depth));
+    const Expr& stack = *args[0];
+    int64_t members = 0;
+    for (const ExprPtr& a : args) {
+      if (stack.shape.size() != 3 || a->shape.size() < 2 || a->rows() != stack.rows() ||
+          a->cols() != stack.cols() || a->scheme != stack.scheme)
+        return lexer_.wrong("append of {} {} to {} {}", scheme_name(a->scheme), shape_text(a->shape),
+                            scheme_name(stack.scheme), shape_text(stack.shape));
+      if (__builtin_add_overflow(members, a->stack(), &members) ||
+          !element_count({members, stack.rows(), stack.cols()}))
+        return lexer_.wrong("append of more matrices than a stack can have");
+    }
+    return append_expr(std::move(args));
+  }
+
+  Result<ExprPtr> concat(ExprPtr first, int depth) {
+    TRY(std::vector<ExprPtr> args, list(std::move(first), depth));
     for (const ExprPtr& a : args)
       if (a->shape.size() != 2 || a->cols() != args[0]->cols() || a->scheme != args[0]->scheme)
         return lexer_.wrong("concat of {} {} and {} {}", scheme_name(args[0]->scheme),

@@ -58,6 +58,31 @@ inline F32x16 scale_by_power_of_two(F32x16 p, F32x16 n) {
   return {scale_half(p.low, n.low), scale_half(p.high, n.high)};
 }
 
+// Whole numbers that int8 holds.
+inline void store_codes(int8_t* p, F32x16 x) {
+  const __m256i words = _mm256_packs_epi32(_mm256_cvttps_epi32(x.low), _mm256_cvttps_epi32(x.high));
+  const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);  // packing works within halves
+  const __m128i bytes =
+      _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+// The numbers that 16 e4m3 codes stand for: with exponent and mantissa in a float's places they are 2^120
+// times too small, subnormals included.
+inline __m256 e4m3_half(__m128i eight) {
+  const __m256i codes = _mm256_cvtepu8_epi32(eight);
+  const __m256i magnitude = _mm256_and_si256(codes, _mm256_set1_epi32(0x7f));
+  const __m256 value =
+      _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)), _mm256_set1_ps(0x1p120f));
+  const __m256i sign = _mm256_slli_epi32(_mm256_srli_epi32(codes, 7), 31);
+  const __m256i nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f));
+  return _mm256_blendv_ps(_mm256_or_ps(value, _mm256_castsi256_ps(sign)),
+                          _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_castsi256_ps(nan));
+}
+inline F32x16 load_e4m3(const uint8_t* p) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {e4m3_half(codes), e4m3_half(_mm_srli_si128(codes, 8))};
+}
+
 inline float reduce_add(F32x16 x) {
   const __m256 eight = _mm256_add_ps(x.low, x.high);
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

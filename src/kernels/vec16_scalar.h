@@ -56,6 +56,20 @@ inline F32x16 scale_by_power_of_two(F32x16 p, F32x16 n) {
   return result;
 }
 
+// Whole numbers that int8 holds.
+inline void store_codes(int8_t* p, F32x16 x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(x.lane[i]);
+}
+// The numbers that 16 e4m3 codes stand for: with exponent and mantissa in a float's places they are 2^120
+// times too small, subnormals included.
+inline float e4m3_lane(uint32_t code) {
+  const uint32_t magnitude = code & 0x7f;
+  const float value = std::bit_cast<float>(magnitude << 20) * 0x1p120f;
+  return std::bit_cast<float>(magnitude == 0x7f ? 0x7fc00000u
+                                                : std::bit_cast<uint32_t>(value) | (code & 0x80) << 24);
+}
+inline F32x16 load_e4m3(const uint8_t* p) { FETTLE_EACH_LANE(e4m3_lane(p[i])); }
+
 // The balanced tree: lane i with i + 8, then + 4, + 2, + 1.
 inline float reduce_add(F32x16 x) {
   for (int width = 8; width > 0; width /= 2)

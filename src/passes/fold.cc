@@ -25,6 +25,11 @@ ExprPtr fold_expr(const ExprPtr& expr) {
       for (const ExprPtr& a : e.args) args.push_back(fold_expr(a));
       return concat_expr(std::move(args));
     }
+    case ExprKind::kAppend: {
+      std::vector<ExprPtr> args;
+      for (const ExprPtr& a : e.args) args.push_back(fold_expr(a));
+      return append_expr(std::move(args));
+    }
     case ExprKind::kPermuteRows:
       return permute_rows_expr(arg, e.name, e.heads);
     case ExprKind::kSplitHeads:

@@ -7,6 +7,7 @@ namespace fettle {
 
 Graph fold(const Graph&, const PassOptions&, PassNotes*);
 Graph choose_schemes(const Graph&, const PassOptions&, PassNotes*);
+Graph merge_shared_experts(const Graph&, const PassOptions&, PassNotes*);
 Graph merge_linears(const Graph&, const PassOptions&, PassNotes*);
 Graph fuse_rounding(const Graph&, const PassOptions&, PassNotes*);
 Graph choose_cache(const Graph&, const PassOptions&, PassNotes*);
@@ -18,6 +19,8 @@ constexpr Pass kPasses[] = {
      fold},
     {"choose-schemes", "weights take the plan's schemes, inputs of linears the matching form",
      choose_schemes},
+    {"merge-shared-experts", "an MLP that every token uses becomes one more of its experts",
+     merge_shared_experts},
     {"merge-linears", "linears that read the same value become one with several segments", merge_linears},
     {"fuse-rounding", "norm, gate and attention write the rounded form themselves", fuse_rounding},
     {"choose-cache", "the element type of the KV cache", choose_cache},

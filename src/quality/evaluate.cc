@@ -42,8 +42,9 @@ class Drift {
     });
     observe(adapted_, in_adapted_,
             [this](Watched& w, const float* x, int64_t rows, int64_t cols, int64_t ld) {
-              if (!watching_ || static_cast<int64_t>(w.state.size()) != rows * cols) return;
-              for (int64_t r = 0; r < rows; ++r) w.add(w.state.data() + r * cols, x + r * ld, cols);
+              if (!watching_ || static_cast<int64_t>(w.state.size()) != rows * w.cols || cols < w.cols)
+                return;
+              for (int64_t r = 0; r < rows; ++r) w.add(w.state.data() + r * w.cols, x + r * ld, cols);
             });
   }
   ~Drift() {
@@ -81,17 +82,19 @@ class Drift {
   }
 
  private:
-  // A hidden state: squares of differences and of the source. Routes: experts chosen again, experts chosen.
+  // A hidden state: squares of differences and of the source. Routes: experts chosen again, experts chosen;
+  // the adapted model may have more, which it was not left to choose.
   struct Watched {
     bool routes;
+    int64_t cols;  // of the source
     std::vector<float> state;
     double difference = 0, norm = 0;
 
-    void add(const float* expected, const float* found, int64_t cols) {
+    void add(const float* expected, const float* found, int64_t found_cols) {
       for (int64_t c = 0; c < cols; ++c) {
         const double s = expected[c], d = found[c] - s;
-        difference +=
-            routes ? static_cast<double>(std::find(found, found + cols, expected[c]) != found + cols) : d * d;
+        const float* end = found + found_cols;
+        difference += routes ? static_cast<double>(std::find(found, end, expected[c]) != end) : d * d;
         norm += routes ? 1 : s * s;
       }
     }
@@ -100,7 +103,8 @@ class Drift {
 
   void pair_up(const std::vector<ValueId>& source, const std::vector<ValueId>& adapted, bool routes) {
     for (size_t i = 0; i < std::min(source.size(), adapted.size()); ++i) {
-      watched_.push_back(std::make_unique<Watched>(Watched{routes, {}, 0, 0}));
+      const int64_t cols = source_.graph().nodes[static_cast<size_t>(source[i])].type.cols;
+      watched_.push_back(std::make_unique<Watched>(Watched{routes, cols, {}, 0, 0}));
       in_source_[source[i]] = in_adapted_[adapted[i]] = watched_.back().get();
     }
   }

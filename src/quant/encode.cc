@@ -1,10 +1,10 @@
 #include "quant/encode.h"
 
-#include <bit>
 #include <cmath>
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/elementwise/elementwise.h"
 #include "quant/encoder.h"
 
 namespace fettle {
@@ -25,13 +25,15 @@ const Encoder* find_encoder(Scheme scheme) {
   return nullptr;
 }
 
-// Column of the first value that is not finite, or -1. The first loop has no exit, so that it vectorises.
+// Any instruction set gives the same bits.
+float magnitude_of(const float* values, int64_t count) {
+  static const ElementwiseKernels& kernels = find_elementwise_kernels(detect_isa());
+  return kernels.magnitude(values, count);
+}
+
+// Column of the first value that is not finite, or -1.
 int64_t first_non_finite(const float* values, int64_t count) {
-  constexpr uint32_t kExponent = 0x7f800000u;
-  uint32_t any = 0;
-  for (int64_t i = 0; i < count; ++i)
-    any |= static_cast<uint32_t>((std::bit_cast<uint32_t>(values[i]) & kExponent) == kExponent);
-  if (any == 0) return -1;
+  if (std::isfinite(magnitude_of(values, count))) return -1;
   int64_t i = 0;
   while (std::isfinite(values[i])) ++i;
   return i;
@@ -73,13 +75,16 @@ Status encode_row(Scheme scheme, EncodeMethod method, const float* row, const fl
   if (!row_fits(scheme, k))
     return bad_input("a row of {} columns cannot be coded as {}; expected a multiple of {}", k,
                      scheme_name(scheme), scheme_info(scheme).block_elems);
-  if (const int64_t column = first_non_finite(row, k); column >= 0)
+  const float magnitude = magnitude_of(row, k);
+  if (!std::isfinite(magnitude)) {
+    const int64_t column = first_non_finite(row, k);
     return bad_input(
         "the weight in column {} is {}; expected a finite number: the source is damaged or was saved in too "
         "narrow a format",
         column, row[column]);
+  }
   if (importance) TRY_STATUS(check_importance(importance, k));
-  return encoder->encode({row, importance, k, method}, out);
+  return encoder->encode({row, importance, k, method, magnitude}, out);
 }
 
 float error_bound(Scheme scheme, const std::byte* row, int64_t k) {

@@ -16,6 +16,7 @@ struct EncodeInput {
   const float* importance;  // [columns] or null
   int64_t columns;
   EncodeMethod method;
+  float magnitude;  // the largest |weight|
 };
 
 struct Encoder {

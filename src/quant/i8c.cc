@@ -1,7 +1,9 @@
 // i8c: one fp32 scale a row, codes -127..127 (-128 is left out, so that negation never overflows). Long rows
 // are probed in pieces, whose fp32 sums are added up in double.
+#include <algorithm>
 #include <vector>
 
+#include "kernels/elementwise/elementwise.h"
 #include "quant/encoder.h"
 #include "quant/fit.h"
 
@@ -13,29 +15,42 @@ constexpr float kTop = 127;
 constexpr IntegerCodes kCodes{-kTop, kTop};
 constexpr int kPiece = 512;
 
-// The row times 2^-exponent, padded to a multiple of kStride. Scaling is needed only where squares could
-// leave the range of fp32.
+// Any instruction set gives the same bits.
+const ElementwiseKernels& kernels() {
+  static const ElementwiseKernels& best = find_elementwise_kernels(detect_isa());
+  return best;
+}
+
+// The row times 2^-exponent. Scaling is needed only where squares could leave the range of fp32; nearly
+// always the input serves as it is.
 struct ScaledRow {
-  std::vector<float> weights, importance;
-  float magnitude = 0;
+  const float* weights;
+  int64_t columns;
+  std::vector<float> own;         // the weights if they are not the input's
+  std::vector<float> importance;  // empty, or as padded as `own`
+  float magnitude;
   int exponent = 0;
 
-  explicit ScaledRow(const EncodeInput& input) {
-    const auto padded = static_cast<size_t>((input.columns + kStride - 1) / kStride * kStride);
-    weights.assign(padded, 0.0f);
-    importance.assign(padded, 0.0f);
-    float largest_importance = 0;
-    for (int64_t i = 0; i < input.columns; ++i) magnitude = std::max(magnitude, std::fabs(input.weights[i]));
-    if (input.importance)
-      for (int64_t i = 0; i < input.columns; ++i)
-        largest_importance = std::max(largest_importance, input.importance[i]);
+  explicit ScaledRow(const EncodeInput& input)
+      : weights(input.weights), columns(input.columns), magnitude(input.magnitude) {
     if (magnitude > 0 && std::abs(std::ilogb(magnitude)) > 30) exponent = std::ilogb(magnitude);
-    for (int64_t i = 0; i < input.columns; ++i) {
-      const auto at = static_cast<size_t>(i);
-      weights[at] = exponent == 0 ? input.weights[i] : std::ldexp(input.weights[i], -exponent);
-      importance[at] = largest_importance > 0 ? input.importance[i] / largest_importance : 1.0f;
-    }
+    if (input.importance) weigh(input.importance);
+    if (exponent == 0 && importance.empty()) return;
+    own.assign(padded(), 0.0f);
+    for (int64_t i = 0; i < columns; ++i) own[static_cast<size_t>(i)] = std::ldexp(weights[i], -exponent);
+    weights = own.data();
     magnitude = std::ldexp(magnitude, -exponent);
+  }
+  ScaledRow(const ScaledRow&) = delete;
+
+  size_t padded() const { return static_cast<size_t>((columns + kStride - 1) / kStride * kStride); }
+
+  // All zero means the same as none.
+  void weigh(const float* given) {
+    const float largest = *std::max_element(given, given + columns);
+    if (!(largest > 0)) return;
+    importance.assign(padded(), 0.0f);
+    for (int64_t i = 0; i < columns; ++i) importance[static_cast<size_t>(i)] = given[i] / largest;
   }
 
   // A scale as fp32 keeps it once 2^exponent is back in it: subnormals lose digits; never zero.
@@ -47,14 +62,24 @@ struct ScaledRow {
 
   Fit probe_at(float scale) const {
     Fit total{scale};
-    for (size_t at = 0; at < weights.size(); at += kPiece) {
-      const int count = static_cast<int>(std::min<size_t>(kPiece, weights.size() - at));
-      const Fit fit = probe({weights.data() + at, importance.data() + at, count}, scale, kCodes);
+    for (int64_t at = 0; at < columns; at += kPiece) {
+      const Fit fit = probe_piece(at, scale);
       total.error += fit.error;
       total.slope += fit.slope;
       total.curvature += fit.curvature;
     }
     return total;
+  }
+
+ private:
+  Fit probe_piece(int64_t at, float scale) const {
+    if (!importance.empty()) {
+      const int count = static_cast<int>(std::min<int64_t>(kPiece, static_cast<int64_t>(padded()) - at));
+      return probe({weights + at, importance.data() + at, count}, scale, kCodes);
+    }
+    const CodeFit fit =
+        kernels().fit_codes(weights + at, std::min<int64_t>(kPiece, columns - at), scale, kTop);
+    return {scale, fit.error, fit.slope, fit.curvature};
   }
 };
 
@@ -88,13 +113,8 @@ Status encode_i8c(const EncodeInput& input, std::byte* out) {
       input.method == EncodeMethod::kSearch ? search_scale(row) : row.stored(row.magnitude / kTop);
   const float real_scale = std::ldexp(scale, row.exponent);
   std::memcpy(out, &real_scale, sizeof real_scale);
-  const float inverse = 1.0f / scale;
-  std::byte* codes = out + sizeof real_scale;
-  for (int64_t i = 0; i < input.columns; i += kLanes) {
-    const Lanes q = kCodes(load_lanes(row.weights.data() + i) * inverse);
-    for (int64_t l = 0; l < std::min<int64_t>(kLanes, input.columns - i); ++l)
-      codes[i + l] = static_cast<std::byte>(static_cast<int8_t>(q[static_cast<int>(l)]));
-  }
+  kernels().whole_codes(row.weights, row.columns, 1.0f / scale, kTop,
+                        reinterpret_cast<int8_t*>(out + sizeof real_scale));
   return {};
 }
 

@@ -377,7 +377,7 @@ class Compiler {
     emit(make_token_route_step({.scores = in(node, 0),
                                 .out = frame_.values[id],
                                 .table = std::move(table),
-                                .k = node.type.cols,
+                                .k = node.type.cols - node.integer_or("always", 0),
                                 .normalise = node.integer("normalise") != 0,
                                 .scale = static_cast<float>(node.number("scale")),
                                 .score = node.text("score"),
@@ -479,6 +479,7 @@ class Compiler {
                             .down = std::move(down),
                             .limit = static_cast<float>(node.number_or("limit", 0)),
                             .early = node.integer_or("early", 0) != 0,
+                            .accumulate = frame_.storage.fused_add[id],
                             .isa = options_.isa}),
          id);
     return {};

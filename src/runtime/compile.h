@@ -26,8 +26,8 @@ struct StoragePlan {
       plain;              // by node: fp32 scratch of nodes that need one beside their value; storage -1: none
   std::vector<int> work;  // by node: the storage of what it needs only while it runs; -1: nothing
   std::vector<uint64_t> offsets;  // by storage, into the arena
-  std::vector<bool>
-      fused_add;  // by node: this linear adds into its only reader's (an add's) other operand, in place
+  std::vector<bool> fused_add;  // by node: this linear or experts node adds into its only reader's (an add's)
+                                // other operand, in place
   uint64_t arena_bytes = 0;
 };
 LatentShape latent_shape(const Graph& graph, const Node& node);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "runtime/step.h"
 
@@ -7,9 +8,14 @@ namespace fettle {
 
 namespace {
 
+// Rows of one expert that a worker multiplies at once: its copies of them stay in cache.
+constexpr int64_t kRowsAtOnce = 256;
+
 // Rows are grouped by expert into "pairs" (row, expert), so that each expert's matrices are read once and
-// multiplied as a real GEMM. Per row the experts' results are summed in the order of its routes, whatever
-// shares the batch.
+// multiplied as a real GEMM. Tiles are shared out by the work in them: first those of gate and up, the same
+// of both, then those of down. What a worker needs besides (who goes where, the rows of an expert side by
+// side, their rounded inner values) it makes for itself: that is less than waiting for others. Per row the
+// experts' results are summed in the order of its routes, whatever shares the batch.
 class ExpertsStep final : public Step {
  public:
   explicit ExpertsStep(ExpertsStepArgs args)
@@ -17,82 +23,163 @@ class ExpertsStep final : public Step {
         s_(a_.shape),
         work_(place_experts_work(s_, a_.max_rows, a_.work)),
         kernels_(find_elementwise_kernels(a_.isa)),
-        quantise_inner_(find_quantise_row(s_.inner_form, a_.isa)) {}
+        quantise_inner_(find_quantise_row(s_.inner_form, a_.isa)),
+        rows_at_once_(std::min(kRowsAtOnce, a_.max_rows)) {}
+
+  int64_t scratch_floats() const override { return (buffer_bytes() + 64) / 4 + s_.out; }
 
   void run(Run& run, int worker) override {
-    rows_ = run.rows(a_.x.type);
-    if (worker == 0) group();
+    const int64_t rows = run.rows(a_.x.type);
+    if (rows == 0) return;
+    thread_local Groups groups;
+    group(rows, &groups);
+    const auto scratch = reinterpret_cast<uintptr_t>(run.scratch[worker].data());
+    auto* buffer = reinterpret_cast<std::byte*>((scratch + 63) / 64 * 64);
+    each_piece(groups, tile_count(s_.inner), run, worker,
+               [&](const Piece& piece) { inner_values(groups, piece, rows, buffer); });
     run.pool.barrier(worker);
-    gather(run, worker);
+    each_piece(groups, tile_count(s_.out), run, worker, [&](const Piece& piece) { outputs(piece, buffer); });
     run.pool.barrier(worker);
-    multiply(run, worker, true);
-    run.pool.barrier(worker);
-    activate(run, worker);
-    run.pool.barrier(worker);
-    multiply(run, worker, false);
-    run.pool.barrier(worker);
-    combine(run, worker);
+    combine(run, worker, groups, reinterpret_cast<float*>(buffer + buffer_bytes()));
   }
 
  private:
   struct Group {
     int64_t expert, first_pair, pairs;
-    std::byte *x, *h;  // activation buffers of `pairs` rows
+  };
+  struct Groups {
+    std::vector<Group> used;
+    std::vector<int64_t> count;  // by expert; then the expert's next pair
+    std::vector<int64_t> place;  // of each route among the pairs
+    std::vector<int64_t> row;    // of each pair
+    std::vector<float> weight;   // of each pair
+  };
+  // Some tiles of some rows of one expert.
+  struct Piece {
+    int64_t expert, first_pair, pairs, tile_begin, tile_end;
   };
 
   const Route* routes(int64_t r) const { return reinterpret_cast<const Route*>(a_.routes.data) + r * s_.k; }
+  int64_t buffer_bytes() const {
+    return std::max(activation_bytes(s_.x_form, rows_at_once_, a_.gate.k),
+                    activation_bytes(s_.inner_form, rows_at_once_, s_.inner));
+  }
 
-  void group() {
-    std::vector<int64_t> count(static_cast<size_t>(s_.experts), 0);
-    for (int64_t r = 0; r < rows_; ++r)
-      for (int64_t i = 0; i < s_.k; ++i) ++count[static_cast<size_t>(routes(r)[i].expert)];
-    groups_.clear();
-    std::vector<int64_t> next(count.size(), 0);
-    std::byte *x = work_.gathered, *h = work_.inner;
+  void group(int64_t rows, Groups* g) const {
+    const Route* all = routes(0);
+    const int64_t pairs = rows * s_.k;
+    g->count.assign(static_cast<size_t>(s_.experts), 0);
+    for (int64_t i = 0; i < pairs; ++i) ++g->count[static_cast<size_t>(all[i].expert)];
+    g->used.clear();
     int64_t first = 0;
     for (int64_t e = 0; e < s_.experts; ++e) {
-      const int64_t n = count[static_cast<size_t>(e)];
-      next[static_cast<size_t>(e)] = first;
-      if (n == 0) continue;
-      groups_.push_back({e, first, n, x, h});
+      const int64_t n = std::exchange(g->count[static_cast<size_t>(e)], first);
+      if (n > 0) g->used.push_back({e, first, n});
       first += n;
-      x += activation_bytes(s_.x_form, n, a_.gate.k);
-      h += activation_bytes(s_.inner_form, n, s_.inner);
     }
-    for (int64_t r = 0; r < rows_; ++r)
+    for (auto* indices : {&g->place, &g->row}) indices->resize(static_cast<size_t>(pairs));
+    g->weight.resize(static_cast<size_t>(pairs));
+    for (int64_t i = 0; i < pairs; ++i) {
+      const auto pair = static_cast<size_t>(g->count[static_cast<size_t>(all[i].expert)]++);
+      g->place[static_cast<size_t>(i)] = static_cast<int64_t>(pair);
+      g->row[pair] = i / s_.k;
+      g->weight[pair] = all[i].weight;
+    }
+  }
+
+  // Calls f(piece) for the worker's part of all experts' tiles, `tiles` of each.
+  template <typename F>
+  void each_piece(const Groups& groups, int64_t tiles, const Run& run, int worker, F f) const {
+    // A tile's weights take as long to arrive from memory as so many rows to multiply.
+    constexpr int64_t kLeastRows = 12;
+    // Kernels take tiles by fours.
+    constexpr int64_t kGrain = 4;
+    int64_t total = 0, at = 0;
+    for (const Group& g : groups.used) total += tiles * std::max(g.pairs, kLeastRows);
+    const int64_t begin = total * worker / run.workers, end = total * (worker + 1) / run.workers;
+    for (const Group& g : groups.used) {
+      const int64_t cost = std::max(g.pairs, kLeastRows);
+      const auto tile_at = [&](int64_t limit) {
+        const int64_t tile = std::clamp((limit - at) / cost, int64_t{0}, tiles);
+        return limit - at >= tiles * cost ? tiles : tile / kGrain * kGrain;
+      };
+      const int64_t first = tile_at(begin), last = tile_at(end);
+      for (int64_t p = 0; p < g.pairs && first < last; p += rows_at_once_)
+        f({g.expert, g.first_pair + p, std::min(rows_at_once_, g.pairs - p), first, last});
+      at += tiles * cost;
+    }
+  }
+
+  void multiply(const BoundLinear& linear, const Piece& piece, const std::byte* x, float* y) const {
+    linear.kernel(piece.pairs)({.weight = linear.weight.data + piece.expert * linear.weight.member_bytes,
+                                .n = linear.n,
+                                .k = linear.k,
+                                .x = x,
+                                .t = piece.pairs,
+                                .y = y + piece.first_pair * linear.n,
+                                .ldy = linear.n,
+                                .bias = nullptr,
+                                .accumulate = false,
+                                .tile_begin = piece.tile_begin,
+                                .tile_end = piece.tile_end});
+  }
+
+  void inner_values(const Groups& groups, const Piece& piece, int64_t rows, std::byte* x) const {
+    for (int64_t p = 0; p < piece.pairs; ++p)
+      copy_row(groups.row[static_cast<size_t>(piece.first_pair + p)], rows, x, piece.pairs, p);
+    multiply(a_.gate, piece, x, work_.gate);
+    multiply(a_.up, piece, x, work_.up);
+    const int64_t begin = piece.tile_begin * kTileRows,
+                  count = std::min(s_.inner, piece.tile_end * kTileRows) - begin;
+    for (int64_t p = piece.first_pair; p < piece.first_pair + piece.pairs; ++p) {
+      float *gate = work_.gate + p * s_.inner + begin, *up = work_.up + p * s_.inner + begin;
+      if (a_.limit > 0)
+        kernels_.silu_mul_limited(gate, up, a_.limit, count, gate);
+      else
+        kernels_.silu_mul(gate, up, count, gate);
+      if (a_.early)
+        for (int64_t i = 0; i < count; ++i) gate[i] *= groups.weight[static_cast<size_t>(p)];
+    }
+  }
+
+  void outputs(const Piece& piece, std::byte* h) const {
+    for (int64_t p = 0; p < piece.pairs; ++p)
+      quantise_inner_(work_.gate + (piece.first_pair + p) * s_.inner, s_.inner, h, piece.pairs, p);
+    multiply(a_.down, piece, h, work_.down);
+  }
+
+  void combine(const Run& run, int worker, const Groups& groups, float* scratch) const {
+    const int64_t d = a_.out.type.cols;
+    for_rows(run, a_.out.type, worker, [&](int64_t r) {
+      float* y = a_.accumulate ? scratch : a_.out.row(r);
+      std::fill_n(y, d, 0.0f);
       for (int64_t i = 0; i < s_.k; ++i) {
-        const int64_t pair = next[static_cast<size_t>(routes(r)[i].expert)]++;
-        work_.place[r * s_.k + i] = pair;
-        work_.row[pair] = r;
-        work_.weight[pair] = routes(r)[i].weight;
+        const int64_t pair = groups.place[static_cast<size_t>(r * s_.k + i)];
+        kernels_.axpy(a_.early ? 1.0f : routes(r)[i].weight, work_.down + pair * s_.out, d, y);
       }
+      if (a_.accumulate) kernels_.add(a_.out.row(r), y, d, a_.out.row(r));
+    });
   }
 
-  void gather(const Run& run, int worker) {
-    const Slice mine = slice_of(static_cast<int64_t>(groups_.size()), worker, run.workers);
-    for (int64_t g = mine.begin; g < mine.end; ++g) {
-      const Group& group = groups_[static_cast<size_t>(g)];
-      for (int64_t p = 0; p < group.pairs; ++p) copy_row(work_.row[group.first_pair + p], group, p);
-    }
-  }
-
-  void copy_row(int64_t from, const Group& group, int64_t to) const {
+  // Row `from` of x to row p of n.
+  void copy_row(int64_t from, int64_t rows, std::byte* to, int64_t n, int64_t p) const {
     const int64_t k = a_.gate.k;
     switch (s_.x_form) {
       case Activation::kF32:
-        std::memcpy(group.x + to * k * 4, a_.x.row(from), static_cast<size_t>(k) * 4);
+        std::memcpy(to + p * k * 4, a_.x.row(from), static_cast<size_t>(k) * 4);
         return;
-      case Activation::kBF16:
-        std::memcpy(group.x + to * bf16_stride(k), a_.x.data + from * bf16_stride(k),
-                    static_cast<size_t>(bf16_stride(k)));
+      case Activation::kBF16: {
+        const int64_t stride = bf16_row_stride(k) * 2;
+        std::memcpy(to + p * stride, a_.x.data + from * stride, static_cast<size_t>(stride));
         return;
+      }
       case Activation::kQ8G32:
-        return copy_q8(q8g32_view(a_.x.data, rows_, k), from, q8g32_view(group.x, group.pairs, k), to);
+        return copy_q8(q8g32_view(a_.x.data, rows, k), from, q8g32_view(to, n, k), p);
       case Activation::kQ8T:
-        return copy_q8(q8t_view(a_.x.data, rows_, k), from, q8t_view(group.x, group.pairs, k), to);
+        return copy_q8(q8t_view(a_.x.data, rows, k), from, q8t_view(to, n, k), p);
       case Activation::kF8G128:
       case Activation::kF8G128Ue8m0:
-        return copy_f8(f8g128_view(a_.x.data, rows_, k), from, f8g128_view(group.x, group.pairs, k), to);
+        return copy_f8(f8g128_view(a_.x.data, rows, k), from, f8g128_view(to, n, k), p);
     }
   }
   static void copy_q8(const Q8View& from, int64_t r, const Q8View& to, int64_t p) {
@@ -108,87 +195,24 @@ class ExpertsStep final : public Step {
     std::memcpy(to.scales + p * to.groups, from.scales + r * from.groups,
                 static_cast<size_t>(from.groups) * 4);
   }
-  static int64_t bf16_stride(int64_t k) {
-    return activation_bytes(Activation::kBF16, 2, k) - activation_bytes(Activation::kBF16, 1, k);
-  }
-
-  // One piece of work: some tiles of one matrix of one expert.
-  void multiply(const Run& run, int worker, bool first) {
-    const int64_t tiles = first ? tile_count(s_.inner) : tile_count(a_.down.n);
-    const int64_t matrices = first ? 2 : 1, total = static_cast<int64_t>(groups_.size()) * matrices * tiles;
-    const Slice mine = slice_of(total, worker, run.workers);
-    for (int64_t at = mine.begin; at < mine.end;) {
-      const int64_t matrix = at / tiles, begin = at % tiles, end = std::min(tiles, begin + mine.end - at);
-      const Group& group = groups_[static_cast<size_t>(matrix / matrices)];
-      const bool up = first && matrix % 2 == 1;
-      const BoundLinear& linear = !first ? a_.down : up ? a_.up : a_.gate;
-      float* y = !first ? work_.down + group.first_pair * a_.down.n
-                        : (up ? work_.up : work_.gate) + group.first_pair * s_.inner;
-      linear.kernel(group.pairs)({.weight = linear.weight.data + group.expert * linear.weight.member_bytes,
-                                  .n = linear.n,
-                                  .k = linear.k,
-                                  .x = first ? group.x : group.h,
-                                  .t = group.pairs,
-                                  .y = y,
-                                  .ldy = first ? s_.inner : a_.down.n,
-                                  .bias = nullptr,
-                                  .accumulate = false,
-                                  .tile_begin = begin,
-                                  .tile_end = end});
-      at += end - begin;
-    }
-  }
-
-  void activate(const Run& run, int worker) {
-    const Slice mine = slice_of(rows_ * s_.k, worker, run.workers);
-    for (const Group& group : groups_)
-      for (int64_t p = std::max(mine.begin, group.first_pair);
-           p < std::min(mine.end, group.first_pair + group.pairs); ++p) {
-        float* gate = work_.gate + p * s_.inner;
-        const float* up = work_.up + p * s_.inner;
-        if (a_.limit > 0)
-          kernels_.silu_mul_limited(gate, up, a_.limit, s_.inner, gate);
-        else
-          kernels_.silu_mul(gate, up, s_.inner, gate);
-        if (a_.early)
-          for (int64_t i = 0; i < s_.inner; ++i) gate[i] *= work_.weight[p];
-        quantise_inner_(gate, s_.inner, group.h, group.pairs, p - group.first_pair);
-      }
-  }
-
-  void combine(const Run& run, int worker) {
-    for_rows(run, a_.out.type, worker, [&](int64_t r) {
-      float* y = a_.out.row(r);
-      std::fill_n(y, a_.out.type.cols, 0.0f);
-      for (int64_t i = 0; i < s_.k; ++i)
-        kernels_.axpy(a_.early ? 1.0f : routes(r)[i].weight,
-                      work_.down + work_.place[r * s_.k + i] * a_.down.n, a_.out.type.cols, y);
-    });
-  }
 
   ExpertsStepArgs a_;
   const ExpertsShape& s_;
   ExpertsWork work_;
   const ElementwiseKernels& kernels_;
   QuantiseRowFn quantise_inner_;
-  int64_t rows_ = 0;
-  std::vector<Group> groups_;
+  int64_t rows_at_once_;
 };
 
 }  // namespace
 
 ExpertsWork place_experts_work(const ExpertsShape& s, int64_t rows, std::byte* base) {
-  const int64_t pairs = rows * s.k, slack = s.experts * 256;  // each expert's rows are padded by themselves
+  const int64_t pairs = rows * s.k;
   WorkPlacer placer(base);
   ExpertsWork work{};
-  work.gathered = placer.take(static_cast<uint64_t>(pairs * activation_bytes(s.x_form, 1, s.hidden) + slack));
-  work.inner = placer.take(static_cast<uint64_t>(pairs * activation_bytes(s.inner_form, 1, s.inner) + slack));
   work.gate = placer.take_array<float>(pairs * s.inner);
   work.up = placer.take_array<float>(pairs * s.inner);
   work.down = placer.take_array<float>(pairs * s.out);
-  work.place = placer.take_array<int64_t>(pairs);
-  work.row = placer.take_array<int64_t>(pairs);
-  work.weight = placer.take_array<float>(pairs);
   work.bytes = placer.used();
   return work;
 }

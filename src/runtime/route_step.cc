@@ -32,6 +32,11 @@ void weigh(const Experts& experts, const float* scores, float scale, bool normal
     routes[i] = {experts[i], scores[experts[i]] * scale / (normalise ? sum : 1.0f)};
 }
 
+// Those that every row has besides are numbered after those with scores.
+void add_always(int64_t scored, int64_t count, Route* routes) {
+  for (int64_t i = 0; i < count; ++i) routes[i] = {static_cast<int32_t>(scored + i), 1.0f};
+}
+
 // The token names its experts.
 class TokenRouteStep final : public Step {
  public:
@@ -43,8 +48,9 @@ class TokenRouteStep final : public Step {
     for_rows(run, a_.scores.type, worker, [&](int64_t r) {
       std::copy_n(a_.scores.row(r), a_.scores.type.cols, scores);
       score_row(a_.score, softmax_, scores, a_.scores.type.cols);
-      weigh(a_.table.data() + run.ids[r] * a_.k, scores, a_.scale, a_.normalise, a_.k,
-            reinterpret_cast<Route*>(a_.out.data) + r * a_.k);
+      auto* routes = reinterpret_cast<Route*>(a_.out.data) + r * a_.out.type.cols;
+      weigh(a_.table.data() + run.ids[r] * a_.k, scores, a_.scale, a_.normalise, a_.k, routes);
+      add_always(a_.scores.type.cols, a_.out.type.cols - a_.k, routes + a_.k);
     });
   }
 
@@ -74,7 +80,9 @@ class RouteStep final : public Step {
       if (a_.kept < a_.groups) keep_groups(choice, order);
       std::iota(order, order + experts_, 0);
       std::partial_sort(order, order + a_.k, order + experts_, descending(choice));
-      weigh(order, scores, a_.scale, a_.normalise, a_.k, reinterpret_cast<Route*>(a_.out.data) + r * a_.k);
+      auto* routes = reinterpret_cast<Route*>(a_.out.data) + r * a_.out.type.cols;
+      weigh(order, scores, a_.scale, a_.normalise, a_.k, routes);
+      add_always(experts_, a_.out.type.cols - a_.k, routes + a_.k);
     });
   }
 

@@ -227,7 +227,7 @@ struct LatentAttentionStepArgs {
 };
 Result<std::unique_ptr<Step>> make_latent_attention_step(LatentAttentionStepArgs args);
 
-// route_step.cc. Routes are rows of k Route in the value's bytes.
+// route_step.cc. Routes are rows of Route in the value's bytes: the k chosen, then those of every row.
 struct RouteStepArgs {
   Value scores, out;
   int64_t k, groups, kept;
@@ -246,10 +246,7 @@ struct ExpertsShape {
 };
 // Its room, for `rows` tokens, from `base` on; with base null only `bytes` means something.
 struct ExpertsWork {
-  std::byte *gathered, *inner;  // rounded rows, those of one expert together
-  float *gate, *up, *down;      // [pairs, inner], [pairs, inner], [pairs, out]
-  int64_t *place, *row;         // of each route among the pairs; of each pair among the tokens
-  float* weight;                // of each pair
+  float *gate, *up, *down;  // [pairs, inner], [pairs, inner], [pairs, out]; those of one expert together
   uint64_t bytes;
 };
 ExpertsWork place_experts_work(const ExpertsShape& shape, int64_t rows, std::byte* base);
@@ -261,6 +258,7 @@ struct ExpertsStepArgs {
   BoundLinear gate, up, down;  // weight.data is member 0
   float limit;                 // of gate and up; 0: none
   bool early;                  // the route's weight multiplies before down
+  bool accumulate;             // out = out + the sum
   Isa isa;
 };
 std::unique_ptr<Step> make_experts_step(ExpertsStepArgs args);

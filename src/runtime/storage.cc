@@ -92,14 +92,12 @@ class StoragePlanner {
     return true;
   }
 
-  // add(a, linear): the linear accumulates into a's storage, if nobody reads a from the linear on but the
-  // add.
+  // add(a, linear or experts): these accumulate into a's storage, if nobody reads a from them on but the add.
   bool fuse_add(int id) {
     const Node& add = graph_.nodes[id];
     const ValueId a = add.inputs[0], b = add.inputs[1];
-    if (b + 1 != id || graph_.nodes[b].op != Op::kLinear || uses_[b] != 1 ||
-        graph_.nodes[a].op == Op::kColumns)
-      return false;
+    const bool accumulates = graph_.nodes[b].op == Op::kLinear || graph_.nodes[b].op == Op::kExperts;
+    if (b + 1 != id || !accumulates || uses_[b] != 1 || graph_.nodes[a].op == Op::kColumns) return false;
     for (int i = b; i < static_cast<int>(graph_.nodes.size()); ++i)
       for (const ValueId input : graph_.nodes[i].inputs)
         if (input == a && i != id) return false;

@@ -7,10 +7,43 @@
 #include "base/check.h"
 #include "base/huge_buffer.h"
 #include "checkpoint/tensor_names.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/linear/layout.h"
 #include "quant/encode.h"
 
 namespace fettle {
+
+namespace {
+
+// Rows are computed so many at a time, a multiple of a tile: what is on the way stays in cache, and what is
+// transposed is not read for every tile anew.
+int64_t chunk_rows(int64_t cols) {
+  constexpr int64_t kElements = 128 << 10;
+  return std::max(kElements / cols / kTileRows, int64_t{1}) * kTileRows;
+}
+
+template <typename F>
+Status in_chunks(int64_t begin, int64_t count, int64_t cols, F f) {
+  const int64_t chunk = chunk_rows(cols);
+  for (int64_t done = 0; done < count; done += chunk)
+    TRY_STATUS(f(begin + done, std::min(chunk, count - done), done));
+  return {};
+}
+
+// Large checkpoints consist of f8b128, hence the vectors; the numbers are those of scheme_info.
+void decode_row(Scheme scheme, const std::byte* row, int64_t k, float* out) {
+  if (scheme != Scheme::kF8B128) return scheme_info(scheme).decode_row(row, k, out);
+  static const ElementwiseKernels& kernels = find_elementwise_kernels(detect_isa());
+  const std::byte* scales = row + f8_code_bytes(k);
+  for (int64_t at = 0; at < k; at += kF8Block, scales += sizeof(float)) {
+    float scale;
+    std::memcpy(&scale, scales, sizeof scale);
+    kernels.scale_e4m3(reinterpret_cast<const uint8_t*>(row + at), std::min(kF8Block, k - at), scale,
+                       out + at);
+  }
+}
+
+}  // namespace
 
 Result<MatrixView> Evaluator::stored(const Expr& expr, int64_t member) const {
   std::string name = expr.name;
@@ -60,16 +93,24 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
       }
       return {};
     }
+    case ExprKind::kAppend: {
+      auto part = expr.args.begin();
+      for (; member >= (*part)->stack(); ++part) member -= (*part)->stack();
+      return rows(**part, member, begin, count, out);
+    }
     case ExprKind::kEncode: {
       TRY(const EncodeMethod method, parse_encode_method(expr.name));
-      std::vector<float> row(static_cast<size_t>(expr.cols()));
-      for (int64_t r = 0; r < count; ++r) {
-        TRY_STATUS(rows_f32(*expr.args[0], member, begin + r, 1, row.data()));
-        auto encoded = encode_row(expr.scheme, method, row.data(), nullptr, expr.cols(), out + r * stride);
-        if (!encoded.ok())
-          return std::move(encoded).error().context(fmt::format("{}, row {}", expr_text(expr), begin + r));
-      }
-      return {};
+      std::vector<float> plain(static_cast<size_t>(std::min(chunk_rows(expr.cols()), count) * expr.cols()));
+      return in_chunks(begin, count, expr.cols(), [&](int64_t first, int64_t n, int64_t done) -> Status {
+        TRY_STATUS(rows_f32(*expr.args[0], member, first, n, plain.data()));
+        for (int64_t r = 0; r < n; ++r) {
+          auto encoded = encode_row(expr.scheme, method, plain.data() + r * expr.cols(), nullptr, expr.cols(),
+                                    out + (done + r) * stride);
+          if (!encoded.ok())
+            return std::move(encoded).error().context(fmt::format("{}, row {}", expr_text(expr), first + r));
+        }
+        return {};
+      });
     }
     case ExprKind::kScaleRows:
     case ExprKind::kScaleCols:
@@ -82,24 +123,21 @@ Status Evaluator::rows(const Expr& expr, int64_t member, int64_t begin, int64_t 
 Status Evaluator::transposed_rows(const Expr& expr, int64_t member, int64_t begin, int64_t count,
                                   std::byte* out) const {
   const Expr& from = *expr.args[0];
-  std::vector<float> row(static_cast<size_t>(from.cols()));
-  if (from.scheme != expr.scheme) {
-    auto* to = reinterpret_cast<float*>(out);
-    for (int64_t r = 0; r < from.rows(); ++r) {
-      TRY_STATUS(rows_f32(from, member, r, 1, row.data()));
-      for (int64_t c = 0; c < count; ++c) to[c * expr.cols() + r] = row[static_cast<size_t>(begin + c)];
-    }
-    return {};
-  }
+  std::vector<float> rows_of(
+      static_cast<size_t>(std::min(chunk_rows(from.cols()), from.rows()) * from.cols()));
+  const bool moves = from.scheme == expr.scheme;
   const int64_t number = row_bytes(expr.scheme, 1);
-  const auto* bytes = reinterpret_cast<const std::byte*>(row.data());  // plain numbers are at most as wide
-  for (int64_t r = 0; r < from.rows(); ++r) {
-    TRY_STATUS(rows(from, member, r, 1, reinterpret_cast<std::byte*>(row.data())));
+  const auto* bytes =
+      reinterpret_cast<const std::byte*>(rows_of.data());  // plain numbers are at most as wide
+  return in_chunks(0, from.rows(), from.cols(), [&](int64_t first, int64_t n, int64_t) -> Status {
+    TRY_STATUS(moves ? rows(from, member, first, n, reinterpret_cast<std::byte*>(rows_of.data()))
+                     : rows_f32(from, member, first, n, rows_of.data()));
     for (int64_t c = 0; c < count; ++c)
-      std::memcpy(out + (c * expr.cols() + r) * number, bytes + (begin + c) * number,
-                  static_cast<size_t>(number));
-  }
-  return {};
+      for (int64_t r = 0; r < n; ++r)
+        std::memcpy(out + (c * expr.cols() + first + r) * number,
+                    bytes + (r * from.cols() + begin + c) * number, static_cast<size_t>(number));
+    return {};
+  });
 }
 
 Status Evaluator::rows_f32(const Expr& expr, int64_t member, int64_t begin, int64_t count, float* out) const {
@@ -117,12 +155,14 @@ Status Evaluator::rows_f32(const Expr& expr, int64_t member, int64_t begin, int6
         out[r * expr.cols() + c] *= vector[static_cast<size_t>(by_row ? begin + r : c)];
     return {};
   }
-  std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(expr.scheme, expr.cols())));
-  for (int64_t r = 0; r < count; ++r) {
-    TRY_STATUS(rows(expr, member, begin + r, 1, bytes.data()));
-    scheme_info(expr.scheme).decode_row(bytes.data(), expr.cols(), out + r * expr.cols());
-  }
-  return {};
+  const int64_t stride = row_bytes(expr.scheme, expr.cols());
+  std::vector<std::byte> bytes(static_cast<size_t>(std::min(chunk_rows(expr.cols()), count) * stride));
+  return in_chunks(begin, count, expr.cols(), [&](int64_t first, int64_t n, int64_t done) -> Status {
+    TRY_STATUS(rows(expr, member, first, n, bytes.data()));
+    for (int64_t r = 0; r < n; ++r)
+      decode_row(expr.scheme, bytes.data() + r * stride, expr.cols(), out + (done + r) * expr.cols());
+    return {};
+  });
 }
 
 Result<std::vector<float>> Evaluator::decode(const Expr& expr, int64_t member) const {
@@ -150,32 +190,37 @@ uint64_t stored_bytes(std::span<const Weight> weights, bool exact) {
   return sum;
 }
 
-Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, Scheme stored,
-                   ThreadPool& pool, std::byte* out) {
-  const int64_t stride = row_bytes(stored, expr.cols());
-  const auto evaluate = [&](int64_t begin, int64_t count, std::byte* to) {
+Status pack_tiles(const Evaluator& evaluator, const Expr& expr, Scheme stored, Slice tiles, ThreadPool& pool,
+                  std::byte* out) {
+  const auto evaluate = [&](int64_t member, int64_t begin, int64_t count, std::byte* to) {
     return stored == expr.scheme
                ? evaluator.rows(expr, member, begin, count, to)
                : evaluator.rows_f32(expr, member, begin, count, reinterpret_cast<float*>(to));
   };
-  if (expr.shape.size() == 1) return evaluate(0, 1, out);
+  if (expr.shape.size() == 1) return evaluate(0, 0, 1, out);
 
-  const int64_t tiles = tile_count(expr.rows()), tile_bytes = packed_tile_bytes(stored, expr.cols());
+  const int64_t stride = row_bytes(stored, expr.cols()), tile_bytes = packed_tile_bytes(stored, expr.cols());
+  const int64_t of_member = tile_count(expr.rows()), chunk = chunk_rows(expr.cols()) / kTileRows;
   std::mutex mutex;
   Status failed;
   std::atomic<bool> stop{false};
-  pool.for_each(tiles, [&](int64_t tile) {
-    if (stop) return;
-    const int64_t begin = tile * kTileRows, count = std::min(kTileRows, expr.rows() - begin);
-    std::vector<std::byte> rows(static_cast<size_t>(stride * kTileRows));
-    Status status = evaluate(begin, count, rows.data());
-    if (status.ok()) {
-      pack_tile(stored, rows.data(), stride, count, expr.cols(), out + tile * tile_bytes);
-      return;
+  pool.for_each((tiles.end - tiles.begin + chunk - 1) / chunk, [&](int64_t i) {
+    std::vector<std::byte> rows(static_cast<size_t>(stride * kTileRows * chunk));
+    const int64_t last = std::min(tiles.end, tiles.begin + (i + 1) * chunk);
+    for (int64_t tile = tiles.begin + i * chunk; tile < last && !stop;) {
+      const int64_t member = tile / of_member, begin = tile % of_member * kTileRows;
+      const int64_t count = std::min(expr.rows() - begin, (last - tile) * kTileRows);
+      Status status = evaluate(member, begin, count, rows.data());
+      if (!status.ok()) {
+        const std::lock_guard lock(mutex);
+        failed = std::move(status);
+        stop = true;
+        return;
+      }
+      for (int64_t r = 0; r < count; r += kTileRows, ++tile)
+        pack_tile(stored, rows.data() + r * stride, stride, std::min(kTileRows, count - r), expr.cols(),
+                  out + (tile - tiles.begin) * tile_bytes);
     }
-    const std::lock_guard lock(mutex);
-    failed = std::move(status);
-    stop = true;
   });
   return failed;
 }
@@ -201,8 +246,8 @@ Result<StoredWeight> evaluate_weight(const Evaluator& evaluator, const Expr& exp
                                      ThreadPool& pool, WeightMemory& memory) {
   const StoredSize size = stored_size(scheme, expr.shape);
   TRY(WeightMemory::Block block, memory.allocate(static_cast<uint64_t>(size.total_bytes)));
-  for (int64_t member = 0; member < expr.stack(); ++member)
-    TRY_STATUS(pack_member(evaluator, expr, member, scheme, pool, block.data + member * size.member_bytes));
+  const int64_t tiles = expr.stack() * tile_count(expr.rows());
+  TRY_STATUS(pack_tiles(evaluator, expr, scheme, {0, tiles}, pool, block.data));
   return StoredWeight{scheme, expr.shape, block.data, size.member_bytes, std::move(block.owner)};
 }
 

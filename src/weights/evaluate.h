@@ -46,10 +46,11 @@ StoredSize stored_size(Scheme scheme, const Shape& shape);
 // kernel multiplies by fp32 inputs (f8b128), else fp32.
 Scheme exact_scheme(Scheme scheme);
 
-// Evaluates and packs one member of a weight into out[stored_size().member_bytes], tiles shared out over the
-// pool. `stored`: the expression's scheme or its exact one. The same bytes for any number of threads.
-Status pack_member(const Evaluator& evaluator, const Expr& expr, int64_t member, Scheme stored,
-                   ThreadPool& pool, std::byte* out);
+// Evaluates and packs some tiles of a weight, counted through all its members, into out[tiles * tile bytes],
+// shared out over the pool; a vector is one tile. `stored`: the expression's scheme or its exact one. The
+// same bytes for any number of threads.
+Status pack_tiles(const Evaluator& evaluator, const Expr& expr, Scheme stored, Slice tiles, ThreadPool& pool,
+                  std::byte* out);
 
 // Where evaluated weights may lie. Beyond `limit` bytes alive at once they go to unnamed files in
 // `directory`, which the system writes out when memory is short.

@@ -204,10 +204,81 @@ void exp_doubles(double* x, int64_t n) {
   for (int64_t j = i; j < n; ++j) x[j] = last[j - i];
 }
 
+using WordLanes = uint32_t __attribute__((vector_size(64)));
+
+// Without their signs, the bits of floats are in order, and those of NaN come last.
+float magnitude(const float* x, int64_t n) {
+  WordLanes most = {}, lanes = {};
+  const auto take = [&] {
+    lanes &= 0x7fffffffu;
+    most = lanes > most ? lanes : most;
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    __builtin_memcpy(&lanes, x + i, sizeof lanes);
+    take();
+  }
+  lanes = WordLanes{};
+  __builtin_memcpy(&lanes, x + i, static_cast<size_t>(n - i) * sizeof(float));
+  take();
+  uint32_t largest = 0;
+  for (int l = 0; l < 16; ++l) largest = std::max(largest, most[l]);
+  return std::bit_cast<float>(largest);
+}
+
+inline F32x16 nearest_code(F32x16 w, F32x16 inverse, F32x16 top) {
+  const F32x16 magic = broadcast(0x1.8p23f);  // leaves no bits for a fraction, ties go to even
+  const F32x16 within = min(max(mul(w, inverse), sub(broadcast(0.0f), top)), top);
+  return sub(add(within, magic), magic);
+}
+
+// The lanes in order of quant/fit.h: four sums of four lanes.
+inline double sum_fours(F32x16 v) {
+  float l[16];
+  store(l, v);
+  const auto four = [&](int i) { return (l[i] + l[4 + i]) + (l[8 + i] + l[12 + i]); };
+  return static_cast<double>((four(0) + four(2)) + (four(1) + four(3)));
+}
+
+CodeFit fit_codes(const float* w, int64_t n, float scale, float top) {
+  const F32x16 inverse = broadcast(1.0f / scale), scales = broadcast(scale), tops = broadcast(top);
+  F32x16 error = broadcast(0.0f), slope = error, curvature = error;
+  const auto take = [&](F32x16 x) {
+    const F32x16 q = nearest_code(x, inverse, tops), r = sub(x, mul(q, scales));
+    error = add(error, mul(r, r));
+    slope = add(slope, mul(q, r));
+    curvature = add(curvature, mul(q, q));
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) take(load(w + i));
+  if (i < n) take(load_part(w + i, n - i));
+  return {sum_fours(error), sum_fours(slope), sum_fours(curvature)};
+}
+
+void whole_codes(const float* x, int64_t n, float inverse, float top, int8_t* out) {
+  const F32x16 factor = broadcast(inverse), tops = broadcast(top);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store_codes(out + i, nearest_code(load(x + i), factor, tops));
+  if (i == n) return;
+  int8_t last[16];
+  store_codes(last, nearest_code(load_part(x + i, n - i), factor, tops));
+  __builtin_memcpy(out + i, last, static_cast<size_t>(n - i));
+}
+
+void scale_e4m3(const uint8_t* codes, int64_t n, float scale, float* out) {
+  const F32x16 factor = broadcast(scale);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(out + i, mul(load_e4m3(codes + i), factor));
+  if (i == n) return;
+  uint8_t last[16] = {};
+  __builtin_memcpy(last, codes + i, static_cast<size_t>(n - i));
+  store_part(out + i, mul(load_e4m3(last), factor), n - i);
+}
+
 constexpr ElementwiseKernels elementwise_table(Isa isa) {
-  return {isa,        rms_norm,    silu_mul,     silu_mul_limited, add_rows,
-          axpy,       sum_squares, weighted_sum, softmax_pool,     rope_half,
-          rope_pairs, softmax,     block_maxima, sum_exp,          exp_doubles};
+  return {isa,          rms_norm,     silu_mul,  silu_mul_limited, add_rows,  axpy,         sum_squares,
+          weighted_sum, softmax_pool, rope_half, rope_pairs,       softmax,   block_maxima, sum_exp,
+          exp_doubles,  magnitude,    fit_codes, whole_codes,      scale_e4m3};
 }
 
 }  // namespace

@@ -11,6 +11,11 @@
 
 namespace fettle {
 
+// How well whole numbers q times one scale stand for w: sums of (w - q s)^2, q (w - q s) and q^2.
+struct CodeFit {
+  double error, slope, curvature;
+};
+
 struct ElementwiseKernels {
   Isa isa;
   // out[d] = x[d] / sqrt(mean(x^2) + eps) * weight[d]   (Zhang & Sennrich 2019)
@@ -44,6 +49,14 @@ struct ElementwiseKernels {
   double (*sum_exp)(const float* x, float top, float factor, int64_t n);
   // x[i] = e^x[i] for x[i] <= 0 in double precision, relative error 1e-15; below e^-700 it stays there.
   void (*exp_doubles)(double* x, int64_t n);
+  // The largest |x[i]|; NaN or infinity where one of them is that. n >= 1
+  float (*magnitude)(const float* x, int64_t n);
+  // q = w[i] / scale, rounded to whole numbers of at most `top`. Sums in fp32: for some hundred elements.
+  CodeFit (*fit_codes)(const float* w, int64_t n, float scale, float top);
+  // out[i] = those q for x[i] * inverse; top <= 127
+  void (*whole_codes)(const float* x, int64_t n, float inverse, float top, int8_t* out);
+  // out[i] = scale * the number that the e4m3 code stands for
+  void (*scale_e4m3)(const uint8_t* codes, int64_t n, float scale, float* out);
 };
 inline constexpr int64_t kMaximaBlock = 64;
 const ElementwiseKernels& find_elementwise_kernels(Isa isa);  // the best at or below isa

@@ -29,6 +29,13 @@ TEST(Sha256, PiecesAndFilesGiveTheSame) {
   ASSERT_TRUE(write_file_atomic(directory / "f", bytes).ok());
   EXPECT_EQ(sha256_file(directory / "f").value(), expected);
   EXPECT_FALSE(sha256_file(directory / "absent").ok());
+  std::vector<uint64_t> asked;
+  const auto given_up = sha256_file(directory / "f", [&](uint64_t at) {
+    asked.push_back(at);
+    return asked.size() < 2;
+  });
+  EXPECT_FALSE(given_up.ok());
+  EXPECT_EQ(asked, (std::vector<uint64_t>{0, uint64_t{16} << 20}));
 }
 
 }  // namespace

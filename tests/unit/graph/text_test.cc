@@ -273,6 +273,18 @@ weight @down = stack("d{}", bf16, [2, 4, 6])
   EXPECT_EQ(error_of(fits), "");
   EXPECT_NE(error_of(replaced(fits, "experts(%1, %3)", "experts(%0, %3)")).find("rows and their routes"),
             std::string::npos);
+  // One that every row has besides: behind those with scores.
+  std::string more =
+      replaced(replaced(fits, "k=1 kept=1", "k=1 kept=1 always=1"), "routes[R, 1]", "routes[R, 2]");
+  more = replaced(more, "route(%2) groups=1 k=1 kept=1 always=1", "route(%2) always=1 groups=1 k=1 kept=1");
+  EXPECT_NE(error_of(more).find("the routes are to 3 experts; the weights hold 2"), std::string::npos);
+  for (const char* stack : {"stack(\"u{}\", bf16, [2, 6, 4])", "stack(\"d{}\", bf16, [2, 4, 6])"}) {
+    const std::string one = std::string("source(\"s\", bf16, ") + (stack[7] == 'u' ? "[6, 4])" : "[4, 6])");
+    more = replaced(more, stack, "append(" + std::string(stack) + ", " + one + ")");
+  }
+  EXPECT_EQ(error_of(more), "");
+  EXPECT_EQ(print_graph(*parse_graph(more, "again")), more);
+  EXPECT_NE(error_of(replaced(more, "always=1", "always=-1")).find("always is -1"), std::string::npos);
 }
 
 TEST(GraphText, MoreThanAnyModelIsRefused) {
@@ -315,7 +327,8 @@ TEST(Expressions, RoundTripAndDepthLimit) {
   for (const char* text : {"source(\"a\", q4_1, [576, 576])", "stack(\"m.{}.w\", bf16, [64, 8, 32])",
                            "slice_rows(source(\"a\", f16, [8, 4]), 2, 3)",
                            "scale_cols(scale_rows(source(\"a\", bf16, [8, 4]), \"r\"), \"c\")",
-                           "encode(source(\"a\", bf16, [8, 32]), i4g32, search)"}) {
+                           "encode(source(\"a\", bf16, [8, 32]), i4g32, search)",
+                           "append(stack(\"m.{}.w\", q4_1, [4, 8, 32]), source(\"s\", q4_1, [8, 32]))"}) {
     const auto expr = parse_expr(text, "test");
     ASSERT_TRUE(expr.ok()) << expr.error().message();
     EXPECT_EQ(expr_text(**expr), text);
@@ -325,11 +338,32 @@ TEST(Expressions, RoundTripAndDepthLimit) {
   EXPECT_NE(parse_expr(deep, "test").error().message().find("nested deeper"), std::string::npos);
 }
 
+TEST(Expressions, WhatIsAppendedIsAsTheStack) {
+  const std::string stack = "append(stack(\"m.{}.w\", bf16, [4, 8, 32]), ";
+  for (const char* other :
+       {"source(\"s\", bf16, [8, 16]))", "source(\"s\", bf16, [4, 32]))", "source(\"s\", f16, [8, 32]))"})
+    EXPECT_NE(parse_expr(stack + other, "test").error().message().find("append of"), std::string::npos)
+        << other;
+  EXPECT_NE(parse_expr("append(source(\"s\", bf16, [8, 32]), source(\"s\", bf16, [8, 32]))", "test")
+                .error()
+                .message()
+                .find("append of"),
+            std::string::npos);
+  const auto more =
+      parse_expr(stack + "source(\"s\", bf16, [8, 32]), stack(\"n.{}\", bf16, [2, 8, 32]))", "test");
+  ASSERT_TRUE(more.ok());
+  EXPECT_EQ((*more)->shape, (Shape{7, 8, 32}));
+}
+
 TEST(Expressions, OnlyRowMovesAreCarried) {
   const ExprPtr a = source_expr("a", Scheme::kQ4_1, {8, 32});
   EXPECT_TRUE(is_carried(*permute_rows_expr(a, "rope_halves", 2)));
   EXPECT_TRUE(is_carried(*concat_expr({slice_rows_expr(a, 0, 4), a})));
   EXPECT_FALSE(is_carried(*encode_expr(a, Scheme::kI8C, "search")));
+  const ExprPtr stack = stack_expr("{}", Scheme::kQ4_1, {2, 8, 32});
+  EXPECT_TRUE(is_carried(*append_expr({stack, a})));
+  EXPECT_FALSE(is_carried(
+      *append_expr({encode_expr(stack, Scheme::kI8C, "search"), encode_expr(a, Scheme::kI8C, "search")})));
   EXPECT_FALSE(is_carried(*scale_rows_expr(a, "v")));
 }
 

@@ -12,6 +12,8 @@
 #include <random>
 #include <vector>
 
+#include "tensor/numbers.h"
+
 namespace fettle {
 namespace {
 
@@ -143,6 +145,29 @@ const struct {
        for (const float value : random_row(n, 1, 50.0f)) x.push_back(-std::abs(double{value}));
        k.exp_doubles(x.data(), n);
        return doubles(x);
+     }},
+    {"magnitude", [](const ElementwiseKernels& k,
+                     int64_t n) { return guarded({k.magnitude(random_row(n, 1).data(), n)}); }},
+    {"fit_codes",
+     [](const ElementwiseKernels& k, int64_t n) {
+       const CodeFit fit = k.fit_codes(random_row(n, 1).data(), n, 0.06f, 127);
+       return doubles({fit.error, fit.slope, fit.curvature});
+     }},
+    {"whole_codes",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<int8_t> codes(static_cast<size_t>(n + kGuards), 99);
+       k.whole_codes(random_row(n, 1).data(), n, 40.0f, 120, codes.data());
+       std::vector<float> out(codes.begin(), codes.end());
+       for (int64_t i = 0; i < kGuards; ++i) out[n + i] = out[n + i] == 99 ? kGuard : 0;
+       return out;
+     }},
+    {"scale_e4m3",
+     [](const ElementwiseKernels& k, int64_t n) {
+       std::vector<uint8_t> codes;
+       for (int64_t i = 0; i < n; ++i) codes.push_back(static_cast<uint8_t>(i * 37 % 127 | i % 2 << 7));
+       std::vector<float> out = guarded(random_row(n, 9));
+       k.scale_e4m3(codes.data(), n, 0.037f, out.data());
+       return out;
      }},
 };
 
@@ -337,6 +362,55 @@ TEST(Elementwise, ExpOfDoublesIsTheFormula) {
     double far[2] = {-1e300, -std::numeric_limits<double>::infinity()};
     kernels->exp_doubles(far, 2);
     for (const double value : far) EXPECT_LT(value, 1e-300);
+  }
+}
+
+TEST(Elementwise, TheMagnitudeTellsOfWhatIsNotFinite) {
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const int64_t n : lengths()) {
+      std::vector<float> x = random_row(n, 8);
+      float largest = 0;
+      for (const float value : x) largest = std::max(largest, std::abs(value));
+      EXPECT_EQ(kernels->magnitude(x.data(), n), largest);
+      x[static_cast<size_t>(n) - 1] = -std::numeric_limits<float>::infinity();
+      EXPECT_EQ(kernels->magnitude(x.data(), n), std::numeric_limits<float>::infinity());
+      x[static_cast<size_t>(n) / 2] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_TRUE(std::isnan(kernels->magnitude(x.data(), n)));
+    }
+}
+
+TEST(Elementwise, CodesAreTheNearestAndTheirFitIsTheFormula) {
+  constexpr float kScale = 0.05f, kTop = 100;
+  for (const ElementwiseKernels* kernels : runnable())
+    for (const int64_t n : {int64_t{1}, int64_t{15}, int64_t{64}, int64_t{500}}) {
+      const std::vector<float> w = random_row(n, 8);
+      std::vector<int8_t> codes(w.size());
+      kernels->whole_codes(w.data(), n, 1 / kScale, kTop, codes.data());
+      double error = 0, slope = 0, curvature = 0;
+      for (size_t i = 0; i < w.size(); ++i) {
+        const double q = std::clamp(std::nearbyint(w[i] * (1 / kScale)), -kTop, kTop), r = w[i] - q * kScale;
+        EXPECT_EQ(codes[i], static_cast<int8_t>(q)) << w[i];
+        error += r * r, slope += q * r, curvature += q * q;
+      }
+      const CodeFit fit = kernels->fit_codes(w.data(), n, kScale, kTop);
+      EXPECT_NEAR(fit.error, error, 1e-4 * error + 1e-6);
+      EXPECT_NEAR(fit.slope, slope, 1e-3 * std::sqrt(error * curvature) + 1e-6);
+      EXPECT_NEAR(fit.curvature, curvature, 1e-5 * curvature);
+    }
+}
+
+TEST(Elementwise, EveryE4m3CodeIsItsNumber) {
+  std::vector<uint8_t> codes(256);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+  for (const ElementwiseKernels* kernels : runnable()) {
+    std::vector<float> out(codes.size());
+    kernels->scale_e4m3(codes.data(), 256, 0.3f, out.data());
+    for (size_t i = 0; i < codes.size(); ++i) {
+      const float expected = e4m3_to_f32(codes[i]) * 0.3f;
+      ASSERT_TRUE(std::isnan(expected) ? std::isnan(out[i])
+                                       : std::bit_cast<uint32_t>(out[i]) == std::bit_cast<uint32_t>(expected))
+          << isa_name(kernels->isa) << " " << i << ": " << out[i] << ", expected " << expected;
+    }
   }
 }
 

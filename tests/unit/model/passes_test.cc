@@ -107,7 +107,8 @@ TEST_P(PassesOn, TheExecutorAgreesWithTheInterpreterOnTheAdaptedGraph) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, PassesOn,
-                         testing::Values("llama-gqa-llama3rope", "qwen2-tied", "qwen3-dense", "qwen3_moe"),
+                         testing::Values("llama-gqa-llama3rope", "qwen2-tied", "qwen3-dense", "qwen3_moe",
+                                         "deepseek_v3", "deepseek_v2-lite"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -196,6 +197,70 @@ TEST(Fold, SaysWhatCanBeSaidShorter) {
                        "%5 : f32[T, 8] = linear(%4) w=[@c] layer=0\n"
                        "%6 : f32[R, 8] = select_rows(%5)\n"
                        "%7 : f32[R, 8] = linear(%6) w=[@head]\n"));
+}
+
+// The sum over the experts ends with the shared one, as adding it did: not a bit changes.
+TEST(MergeSharedExperts, TheExecutorGivesTheSameBits) {
+  const Opened model(fixture("deepseek_v3"));
+  for (const char* scheme : {"", "i8c", "q8_0"}) {
+    std::vector<std::vector<float>> logits;
+    for (const bool merged : {false, true}) {
+      PassOptions options;
+      for (const WeightGroup& group : weight_groups(model.graph))
+        for (const std::string& weight : group.weights)
+          if (*scheme) options.schemes[weight] = scheme;
+      if (!merged) options.disabled.insert("merge-shared-experts");
+      const Graph adapted = must(run_passes(model.graph, options, nullptr));
+      EXPECT_EQ(print_graph(adapted).find("append(") != std::string::npos, merged);
+      EXPECT_EQ(adapted.active_parameters(), model.graph.active_parameters());
+      ThreadPool pool(1);
+      auto store = std::make_shared<TransientStore>(adapted, model.checkpoint, false, pool);
+      auto executor = must(Executor::create(
+          {adapted, Plan{}, store},
+          {.threads = 2, .isa = detect_isa(), .max_tokens = 16, .max_logit_rows = 16, .cache_tokens = 64}));
+      Sequence sequence;
+      const auto last = must(executor->feed(sequence, kIds, 3));
+      logits.emplace_back(last.begin(), last.end());
+    }
+    EXPECT_EQ(logits[0], logits[1]) << scheme;
+  }
+}
+
+TEST(MergeSharedExperts, WhatDoesNotFitIsLeftAndNamed) {
+  struct Case {
+    const char *model, *shared, *experts, *why;
+  };
+  const Case cases[] = {
+      {"deepseek_v2-lite", "i8c", "i8c", "wide, an expert"},
+      {"deepseek_v3", "i8c", "i4g32", "is rounded otherwise"},
+      {"deepseek_v3", "i4g32", "i4g32z", "kept as i4g32, the experts as i4g32z"},
+  };
+  for (const Case& c : cases) {
+    const Opened model(fixture(c.model));
+    PassOptions options;
+    for (const Weight& w : model.graph.weights) {
+      if (w.name.find(".shared.") != std::string::npos) options.schemes[w.name] = c.shared;
+      if (w.name.find(".experts.") != std::string::npos) options.schemes[w.name] = c.experts;
+    }
+    PassNotes notes;
+    const std::string text = print_graph(must(run_passes(model.graph, options, &notes)));
+    EXPECT_EQ(text.find("append("), std::string::npos) << c.model;
+    EXPECT_TRUE(std::any_of(notes.begin(), notes.end(),
+                            [&](const std::string& note) { return note.find(c.why) != std::string::npos; }))
+        << c.model << ": " << c.why;
+  }
+}
+
+TEST(MergeSharedExperts, TheGraphAfterwardsIsFrozen) {
+  const Opened model(fixture("deepseek_v3"));
+  PassOptions options;
+  for (const WeightGroup& group : weight_groups(model.graph))
+    for (const std::string& weight : group.weights) options.schemes[weight] = "i8c";
+  options.after = [](std::string_view pass, const Graph& graph) {
+    if (pass == "merge-shared-experts")
+      expect_golden("deepseek_v3.merge-shared-experts.fir", print_graph(graph));
+  };
+  must(run_passes(model.graph, options, nullptr));
 }
 
 TEST(Passes, UnknownNamesAreRefused) {
