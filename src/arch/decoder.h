@@ -38,8 +38,9 @@ class DecoderBuilder {
   using Ending = std::function<Result<ValueId>(DecoderBuilder& builder, ValueId x)>;
   Result<BuiltGraph> build(const Layer& layer, const Ending& enter = nullptr, const Ending& leave = nullptr);
   // With the draft graph too, of the layer behind the last, where the configuration speaks of it and the
-  // checkpoint holds it: multi-token prediction as in DeepSeek-V3 (arXiv 2412.19437, section 2.2), an ordinary
-  // layer over the embedding of the token after and the final norm's output, each normed, side by side.
+  // checkpoint holds it: multi-token prediction as in DeepSeek-V3 (arXiv 2412.19437, section 2.2), an
+  // ordinary layer over the embedding of the token after and the final norm's output, each normed, side by
+  // side.
   Result<BuiltGraph> build_with_draft(const Layer& layer);
 
   // For architectures that go beyond what follows here.

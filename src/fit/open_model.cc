@@ -27,9 +27,12 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", opened->path);
   if (!options.exact) warn_of_unexpected(built, *opened->checkpoint);
   if (!options.draft) built.draft.reset();
+  Plan plan;
   AdaptedGraphs graphs{std::move(built.graph), std::move(built.draft)};
   if (!options.exact) {
-    TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, options.passes, nullptr));
+    PassOptions passes = options.passes;
+    passes.expand_grid = plan.expand_grid = choose_expand_grid(graphs.graph);
+    TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, passes, nullptr));
   }
   opened->graphs = std::make_unique<AdaptedGraphs>(std::move(graphs));
   opened->pool = std::make_unique<ThreadPool>(options.threads);
@@ -41,7 +44,7 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   auto weights = std::make_shared<TransientStore>(graph, *opened->checkpoint, options.exact, *opened->pool,
                                                   WeightMemory(allowed, options.memory.spill_directory));
   if (draft) weights->add(*draft);
-  return Opening{{graph, Plan{}, std::move(weights), draft}, stream};
+  return Opening{{graph, std::move(plan), std::move(weights), draft}, stream};
 }
 
 Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {

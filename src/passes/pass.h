@@ -21,6 +21,7 @@ struct PassOptions {
       schemes;  // weight -> scheme to encode it to; absent: kept as the source has it
   std::string encode_method = "search";
   std::string kv_type = "bf16";
+  int64_t expand_grid = 0;  // of the plan
   std::set<std::string> disabled;
   std::function<void(std::string_view pass, const Graph& graph)> after;  // sees the graph after each pass
 };
@@ -64,6 +65,9 @@ std::string kind_of(const WeightGroup& group);  // "q+k+v": the same in every la
 // Adds to `schemes` what the weights that only the draft reads are coded in, where nothing says: what most
 // groups of the same kind are, or, if there are none, most groups of all.
 void add_draft_schemes(const Graph& source, const Graph& draft, std::map<std::string, std::string>* schemes);
+
+// The plan's expand_grid where nothing was measured: by counting multiplications. 0: never.
+int64_t choose_expand_grid(const Graph& graph);
 
 // How a linear wants its input when its weight has this scheme.
 Form input_form(Scheme scheme);

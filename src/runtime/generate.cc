@@ -25,8 +25,7 @@ class Writer {
                         sequence.length + prompt_tokens, executor.graph().context);
     Writer writer(executor, sequence, prompt, options, on_token);
     // What the cache can still take of this sequence ends a reply as the context does.
-    writer.limit_ =
-        std::min({options.max_tokens, room, executor.cache().room(sequence) - prompt_tokens});
+    writer.limit_ = std::min({options.max_tokens, room, executor.cache().room(sequence) - prompt_tokens});
     return writer;
   }
 
@@ -34,6 +33,7 @@ class Writer {
     const auto start = std::chrono::steady_clock::now();
     const auto chunk =
         static_cast<size_t>(std::max<int64_t>(1, std::min(options_->prefill_chunk, executor.max_tokens())));
+    executor.expect_prompt(*sequence_, static_cast<int64_t>(prompt_.size()));
     std::span<const float> logits;
     for (size_t at = 0; at < prompt_.size(); at += chunk) {
       const auto tokens = prompt_.subspan(at, std::min(chunk, prompt_.size() - at));
