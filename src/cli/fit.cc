@@ -87,7 +87,7 @@ void declare_fit(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("--budget", args->budget, "what adapting may cost: kld=,p99=,top1=,ppl=");
   app.add_option("--scheme", args->scheme, "one scheme for all matrices: int8, int4, bf16, q8_0, ...");
   app.add_option("--plan", args->plan, "take the decisions of this plan.json");
-  app.add_option("--kv", args->kv, "element type of the KV cache: bf16 or f32");
+  app.add_option("--kv", args->kv, "element type of the KV cache: bf16, f32; of latents also int8, fp8");
   app.add_option("--disable-pass", args->disabled, "leave out a pass");
   app.add_option("--text", args->text, "evaluation text, in place of the built-in one");
   app.add_option("--tasks", args->tasks, "task file (JSON lines: task, prompt, answer)");

@@ -79,6 +79,7 @@ class FitJob {
     plan_.target = options_.target;
     plan_.objective = objective_name(options_.objective);
     plan_.kv_type = options_.kv_type;
+    plan_.expand_grid = choose_expand_grid(built_.graph);
     plan_.rates = target.rates;
     for (const MeasuredKernel& k : target.kernels)
       plan_.kernels.push_back({k.scheme, k.activation, k.kernel, 1, INT64_MAX, k.read_gbs, k.gops});
@@ -125,6 +126,7 @@ class FitJob {
     PassOptions passes;
     passes.schemes = plan_.schemes;
     passes.kv_type = plan_.kv_type;
+    passes.expand_grid = plan_.expand_grid;
     passes.disabled.insert(options_.disabled_passes.begin(), options_.disabled_passes.end());
     return passes;
   }
@@ -158,8 +160,8 @@ class FitJob {
             {"target", plan_.target},
             {"source", base_name(checkpoint_.path())},
             {"source_digest", digest_},
-            {"parameters", graph.parameters()},
-            {"draft_parameters", adapted_.draft ? draft_parameters(graph, *adapted_.draft) : 0},
+            {"parameters", built_.graph.parameters()},
+            {"draft_parameters", built_.draft ? draft_parameters(built_.graph, *built_.draft) : 0},
             {"vocab", graph.vocab},
             {"context", graph.context},
             {"kv_bytes_per_token", kv_bytes_per_token(graph)},

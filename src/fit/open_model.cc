@@ -36,9 +36,12 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   TRY_STATUS(
       settle_speculation(opened, options.speculation.value_or(Speculation{}), built.draft.has_value()));
   if (opened->speculation.kind != DraftKind::kMtp) built.draft.reset();
+  Plan plan;
   AdaptedGraphs graphs{std::move(built.graph), std::move(built.draft)};
   if (!options.exact) {
-    TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, options.passes, nullptr));
+    PassOptions passes = options.passes;
+    passes.expand_grid = plan.expand_grid = choose_expand_grid(graphs.graph);
+    TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, passes, nullptr));
   }
   opened->graphs = std::make_unique<AdaptedGraphs>(std::move(graphs));
   opened->pool = std::make_unique<ThreadPool>(options.threads);
@@ -50,7 +53,7 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   auto weights = std::make_shared<TransientStore>(graph, *opened->checkpoint, options.exact, *opened->pool,
                                                   WeightMemory(allowed, options.memory.spill_directory));
   if (draft) weights->add(*draft);
-  return Opening{{graph, Plan{}, std::move(weights), draft}, stream};
+  return Opening{{graph, std::move(plan), std::move(weights), draft}, stream};
 }
 
 Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {

@@ -50,10 +50,11 @@ enum class Op : uint8_t {
   kAdd,         // (a, b)
   kSiluMul,     // (gate, up) as limit?         -> silu(gate) * up; gate at most limit, up within +-limit
   kSelectRows,  // (x)                          -> the rows whose logits are wanted
-  kLatentAttention,  // (q, c, p, chosen?) w=[key, value] layer heads scale inner -> multi-head latent
-                     // attention: of head h, q = [n | r]; scores n.(key[h]^T c) + r.p; the sum of value[h] c;
-                     // latent c[T, L], rotated p[T, R] shared by all heads; stacks key[heads, L, N],
-                     // value[heads, V, L]; of the past only the chosen positions, if that is given
+  kLatentAttention,  // (q, c, p, chosen?) w=[key, value, key_rows?] layer heads scale inner -> multi-head
+                     // latent attention: of head h, q = [n | r]; scores n.(key[h]^T c) + r.p; the sum of
+                     // value[h] c; latent c[T, L], rotated p[T, R] shared by all heads; stacks key[heads, L,
+                     // N], value[heads, V, L], key_rows = key transposed; of the past only the chosen
+                     // positions, if that is given
   kRoute,  // (scores) w=[bias]? k normalise scale groups kept score rank always? -> routes: the k largest of
            // score + bias within the `kept` groups that rank first, weighed by the score alone; then `always`
            // experts of weight 1, numbered after those with scores

@@ -252,6 +252,9 @@ class Inference {
         key.rows() != latent || value.cols() != latent || in(0).cols != heads * (key.cols() + rotated))
       return wrong("key {}, value {} do not fit {} heads, q of {} columns and a latent of {}",
                    shape_text(key.shape), shape_text(value.shape), heads, in(0).cols, latent);
+    if (node_.weights.size() > 2 && weight(2).shape != Shape{heads, key.cols(), latent})
+      return wrong("key rows {} are not the transposed key {}", shape_text(weight(2).shape),
+                   shape_text(key.shape));
     TRY_STATUS(inner_is_form());
     TRY_STATUS(chosen_of(1));
     return ValueType{Form::kF32, in(0).rows, heads * value.rows()};

@@ -21,7 +21,7 @@ const std::vector<OpInfo>& op_table() {
       {Op::kAdd, "add", 2, 2, 0, 0, false, {}, {}, {}},
       {Op::kSiluMul, "silu_mul", 2, 2, 0, 0, false, {}, {}, {}, true, {}, {"limit"}},
       {Op::kSelectRows, "select_rows", 1, 1, 0, 0, false, {}, {}, {}},
-      {Op::kLatentAttention, "latent_attention", 3, 4, 2, 2, false, {"heads"}, {"scale"}, {"inner"}, true},
+      {Op::kLatentAttention, "latent_attention", 3, 4, 2, 3, false, {"heads"}, {"scale"}, {"inner"}, true},
       {Op::kRoute,
        "route",
        1,

@@ -69,10 +69,19 @@ class SchemeChooser {
   void make_alike(Graph& graph, const Node& node) {
     Weight &key = *graph.find_weight(node.weights[0].weight),
            &value = *graph.find_weight(node.weights[1].weight);
-    if (key.expr->scheme == value.expr->scheme && is_carried(*key.expr) == is_carried(*value.expr)) return;
-    for (Weight* weight : {&key, &value})
-      if (weight->expr->scheme != Scheme::kBF16)
-        weight->expr = encode_expr(weight->expr, Scheme::kBF16, options_.encode_method);
+    if (key.expr->scheme != value.expr->scheme || is_carried(*key.expr) != is_carried(*value.expr))
+      for (Weight* weight : {&key, &value}) code_as(*weight, Scheme::kBF16);
+    if (node.weights.size() < 3) return;
+    // Keys as rows read what values read. Codes of blocks along rows cannot be turned: 8 bits lose least.
+    Weight& rows = *graph.find_weight(node.weights[2].weight);
+    const Form inner = input_form(value.expr->scheme);
+    if (input_form(rows.expr->scheme) != inner)
+      code_as(rows, inner == Form::kQ8G32  ? Scheme::kQ8_0
+                    : inner == Form::kBF16 ? Scheme::kBF16
+                                           : value.expr->scheme);
+  }
+  void code_as(Weight& weight, Scheme scheme) {
+    if (weight.expr->scheme != scheme) weight.expr = encode_expr(weight.expr, scheme, options_.encode_method);
   }
 
   // One rounded copy of a value per form, shared by all its readers.

@@ -35,6 +35,8 @@ ExprPtr fold_expr(const ExprPtr& expr) {
     case ExprKind::kSplitHeads:
       return split_heads_expr(arg, e.stack(), e.begin, e.rows());
     case ExprKind::kTranspose:
+      // Of plain numbers: of others, transposing twice has decoded them.
+      if (arg->kind == ExprKind::kTranspose && arg->args[0]->scheme == e.scheme) return arg->args[0];
       return transpose_expr(arg);
     case ExprKind::kScaleRows:
       return scale_rows_expr(arg, e.name);

@@ -21,6 +21,7 @@ struct PassOptions {
       schemes;  // weight -> scheme to encode it to; absent: kept as the source has it
   std::string encode_method = "search";
   std::string kv_type = "bf16";
+  int64_t expand_grid = 0;  // of the plan
   std::set<std::string> disabled;
   std::function<void(std::string_view pass, const Graph& graph)> after;  // sees the graph after each pass
 };
@@ -69,6 +70,8 @@ void add_draft_schemes(const Graph& source, const Graph& draft, std::map<std::st
 // index, what makes compressed entries, how residual streams mix. They keep the source's scheme and read fp32
 // numbers where their code allows: flipped choices cost more than they save.
 std::set<ValueId> precise_linears(const Graph& graph);
+// The plan's expand_grid where nothing was measured: by counting multiplications. 0: never.
+int64_t choose_expand_grid(const Graph& graph);
 
 // How a linear wants its input when its weight has this scheme.
 Form input_form(Scheme scheme);

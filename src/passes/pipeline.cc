@@ -5,6 +5,7 @@
 
 namespace fettle {
 
+Graph expand_latent(const Graph&, const PassOptions&, PassNotes*);
 Graph fold(const Graph&, const PassOptions&, PassNotes*);
 Graph choose_schemes(const Graph&, const PassOptions&, PassNotes*);
 Graph merge_shared_experts(const Graph&, const PassOptions&, PassNotes*);
@@ -15,6 +16,7 @@ Graph choose_cache(const Graph&, const PassOptions&, PassNotes*);
 namespace {
 
 constexpr Pass kPasses[] = {
+    {"expand-latent", "latent attention can make keys of latents, for long prompts", expand_latent},
     {"fold", "equal weights become one, views of views one view, expressions that undo each other vanish",
      fold},
     {"choose-schemes", "weights take the plan's schemes, inputs of linears the matching form",

@@ -82,7 +82,8 @@ Json plan_to_json(const Plan& plan) {
                {"target", plan.target},
                {"objective", plan.objective},
                {"kv_type", plan.kv_type},
-               {"prefill_chunk", plan.prefill_chunk}};
+               {"prefill_chunk", plan.prefill_chunk},
+               {"expand_grid", plan.expand_grid}};
   json["schemes"] = Json::object();
   for (const auto& [weight, scheme] : plan.schemes) json["schemes"][weight] = scheme;
   json["weights"] = Json::object();
@@ -162,6 +163,9 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
   TRY(plan.prefill_chunk, in.integer("prefill_chunk"));
   if (plan.prefill_chunk < 1 || plan.prefill_chunk > 65536)
     return bad_input("{}: prefill_chunk is {}", what, plan.prefill_chunk);
+  TRY(plan.expand_grid, in.integer_or("expand_grid", 0));
+  if (plan.expand_grid < 0 || plan.expand_grid > 65536)
+    return bad_input("{}: expand_grid is {}", what, plan.expand_grid);
   TRY(const JsonReader schemes, in.object("schemes"));
   for (const auto& [weight, scheme] : schemes.json().items()) {
     if (!scheme.is_string()) return bad_input("{}: schemes: '{}' must be a string", what, weight);

@@ -77,6 +77,9 @@ struct Plan {
   std::string objective = "latency";  // latency, throughput, memory
   std::string kv_type = "bf16";
   int64_t prefill_chunk = 256;  // tokens a step
+  // Latent attention over a prompt's cells of so many positions takes its expanded form
+  // (runtime/kv_cache.h); 0: nowhere. By count of multiplications.
+  int64_t expand_grid = 0;
   std::map<std::string, WeightPlan> weights;
   std::vector<KernelPlan> kernels;
   std::vector<Sensitivity> sensitivity;

@@ -8,12 +8,13 @@ namespace {
 
 constexpr int64_t kTileTokens =
     16;  // tokens of one task; shares each loaded K and V among tokens and query heads
+constexpr int64_t kLeastHeads = 4;  // of one task, where there are more: they share each loaded K and V
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Stores K and V of the new tokens, then attends. Work is shared out by (sequence, kv head, tile of tokens);
-// where that leaves workers idle over a long past, also by splits of positions, merged afterwards. Both ways
-// give the same bits.
+// where that leaves workers idle, also by splits of positions, merged afterwards, and by tiles of the query
+// heads that share a kv head. All ways give the same bits.
 class AttentionStep final : public Step {
  public:
   AttentionStep(const AttentionStepArgs& args, const AttentionKernel& kernel)
@@ -27,7 +28,7 @@ class AttentionStep final : public Step {
   bool begins_by_token() const override { return true; }
 
   void run(Run& run, int worker) override {
-    store(run, worker);
+    if (!a_.stored) store(run, worker);
     if (worker == 0) make_tasks(run);
     run.pool.barrier(worker);
     float* scratch = run.scratch[worker].data();
@@ -42,8 +43,11 @@ class AttentionStep final : public Step {
  private:
   struct Task {
     const SequenceRows* sequence;
-    int64_t kv_head, token_begin, token_end, split_begin, split_end;
+    int64_t first_head, heads;  // all of one kv head
+    int64_t token_begin, token_end, split_begin, split_end;
     int64_t partial;  // offset into shared_, or -1: private partials
+
+    int64_t rows() const { return (token_end - token_begin) * heads; }
   };
 
   void store(Run& run, int worker) {
@@ -53,9 +57,8 @@ class AttentionStep final : public Step {
                     end = std::min(mine.end, s.row_begin + s.count);
       for (int64_t r = begin; r < end; ++r) {
         const int64_t position = s.first_position + r - s.row_begin;
-        std::byte* block = a_.cache->pool(a_.cache_index) +
-                           table(s)[position / kBlockTokens] * a_.cache->block_stride(a_.cache_index);
-        kernel_.write_kv(shape_, a_.k.row(r), a_.v.row(r), block, position % kBlockTokens);
+        kernel_.write_kv(shape_, a_.k.row(r), a_.v.row(r), s.block(*a_.cache, a_.cache_index, position),
+                         position % kBlockTokens);
       }
     }
   }
@@ -64,50 +67,67 @@ class AttentionStep final : public Step {
     return s.tables[static_cast<size_t>(a_.cache->group(a_.cache_index))].data();
   }
 
-  static int64_t splits_of(const SequenceRows& s) {
-    return ceil_div(s.first_position + s.count, kSplitTokens);
+  static int64_t splits_of(const SequenceRows& s) { return ceil_div(s.end_position(), kSplitTokens); }
+
+  // Query heads of a task. Every tile of them reads the past anew, so there is more than one only where
+  // positions do not keep the workers busy.
+  int64_t tile_heads(const Run& run, int64_t tasks) const {
+    if (tasks >= 2 * run.workers) return group_;
+    return std::max(std::min(kLeastHeads, group_), ceil_div(group_, ceil_div(2 * run.workers, tasks)));
   }
 
   void make_tasks(const Run& run) {
     tasks_.clear();
-    int64_t whole = 0, partial_floats = 0, longest = 1;
+    int64_t whole = 0, split = 0, longest = 1;
     for (const SequenceRows& s : run.sequences) {
-      whole += shape_.kv_heads * ceil_div(s.count, kTileTokens);
+      const int64_t tiles = shape_.kv_heads * ceil_div(s.count, kTileTokens);
+      whole += tiles;
+      split += tiles * splits_of(s);
       longest = std::max(longest, splits_of(s));
     }
     split_positions_ = longest > 1 && whole < 4 * run.workers;
+    const int64_t heads = tile_heads(run, split_positions_ ? split : whole);
+    partial_floats_ = 0;
     for (const SequenceRows& s : run.sequences)
-      for (int64_t h = 0; h < shape_.kv_heads; ++h)
-        for (int64_t t = 0; t < s.count; t += kTileTokens) {
-          const int64_t end = std::min(t + kTileTokens, s.count), splits = splits_of(s);
-          if (!split_positions_) {
-            tasks_.push_back({&s, h, t, end, 0, splits, -1});
-            continue;
-          }
-          for (int64_t p = 0; p < splits; ++p) {
-            tasks_.push_back({&s, h, t, end, p, p + 1, partial_floats});
-            partial_floats += (end - t) * group_ * partial_row_;
-          }
-        }
+      for (int64_t h = 0; h < a_.heads; h += std::min(heads, group_ - h % group_))
+        for (int64_t t = 0; t < s.count; t += kTileTokens)
+          add_tasks({&s, h, std::min(heads, group_ - h % group_), t, std::min(t + kTileTokens, s.count), 0,
+                     splits_of(s), -1});
     // Long tasks first would balance better, but a fixed order keeps neighbours' cache lines together.
-    if (static_cast<int64_t>(shared_.size()) < partial_floats)
-      shared_.resize(static_cast<size_t>(partial_floats));
+    if (static_cast<int64_t>(shared_.size()) < partial_floats_)
+      shared_.resize(static_cast<size_t>(partial_floats_));
     private_.resize(static_cast<size_t>(run.workers));
   }
 
+  void add_tasks(Task task) {
+    if (!split_positions_) return tasks_.push_back(task);
+    const int64_t splits = task.split_end;
+    for (int64_t p = 0; p < splits; ++p) {
+      task.split_begin = p;
+      task.split_end = p + 1;
+      task.partial = partial_floats_;
+      tasks_.push_back(task);
+      partial_floats_ += task.rows() * partial_row_;
+    }
+  }
+
+  // The kernel sees the task's heads as all there are, over one kv head.
   AttentionArgs kernel_args(const SequenceRows& s, const Task& task, float* scratch) const {
-    return {.kv = shape_,
-            .heads = a_.heads,
+    const int64_t kv_head = task.first_head / group_;
+    KvShape one = shape_;
+    one.kv_heads = 1;
+    return {.kv = one,
+            .heads = task.heads,
             .scale = a_.scale,
-            .q = a_.q.row(s.row_begin),
+            .q = a_.q.row(s.row_begin) + task.first_head * shape_.k_dim,
             .q_stride = a_.q.ld,
-            .out = a_.out.row(s.row_begin),
+            .out = a_.out.row(s.row_begin) + task.first_head * shape_.v_dim,
             .out_stride = a_.out.ld,
-            .pool = a_.cache->pool(a_.cache_index),
+            .pool = a_.cache->pool(a_.cache_index) + kv_head * kv_block_bytes(one),
             .block_stride = a_.cache->block_stride(a_.cache_index),
             .table = table(s),
             .first_position = s.first_position,
-            .kv_head = task.kv_head,
+            .kv_head = 0,
             .token_begin = task.token_begin,
             .token_end = task.token_end,
             .split = task.split_begin,
@@ -117,7 +137,7 @@ class AttentionStep final : public Step {
 
   void attend(const Run&, const Task& task, float* scratch, int worker) {
     AttentionArgs args = kernel_args(*task.sequence, task, scratch);
-    const int64_t rows = (task.token_end - task.token_begin) * group_;
+    const int64_t rows = task.rows();
     if (task.partial >= 0) {
       args.partial = shared_.data() + task.partial;
       kernel_.run(args);
@@ -139,16 +159,16 @@ class AttentionStep final : public Step {
     merge_tile(task, partials.data());
   }
 
-  // The partials of one tile: splits one after the other, each [tokens, group, 2 + v_dim].
+  // The partials of one tile: splits one after the other, each [tokens, heads, 2 + v_dim].
   void merge_tile(const Task& task, const float* partials) const {
     const SequenceRows& s = *task.sequence;
-    const int64_t stride = (task.token_end - task.token_begin) * group_ * partial_row_;
+    const int64_t stride = task.rows() * partial_row_;
     for (int64_t t = task.token_begin; t < task.token_end; ++t) {
       const int64_t splits =
           (s.first_position + t) / kSplitTokens + 1;  // later splits hold no position of this row
-      for (int64_t g = 0; g < group_; ++g)
-        merge_splits(partials + ((t - task.token_begin) * group_ + g) * partial_row_, stride, splits,
-                     shape_.v_dim, a_.out.row(s.row_begin + t) + (task.kv_head * group_ + g) * shape_.v_dim);
+      for (int64_t h = 0; h < task.heads; ++h)
+        merge_splits(partials + ((t - task.token_begin) * task.heads + h) * partial_row_, stride, splits,
+                     shape_.v_dim, a_.out.row(s.row_begin + t) + (task.first_head + h) * shape_.v_dim);
     }
   }
 
@@ -166,6 +186,7 @@ class AttentionStep final : public Step {
   std::vector<Task> tasks_;
   std::vector<float> shared_;
   std::vector<std::vector<float>> private_;  // by worker
+  int64_t partial_floats_ = 0;               // of all tasks, in shared_
   bool split_positions_ = false;
 };
 

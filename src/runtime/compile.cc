@@ -409,6 +409,10 @@ class Compiler {
     TRY(BoundLinear value, bind(node.weights[1], inner));
     std::optional<Value> chosen;
     if (node.inputs.size() > 3) chosen = in(node, 3);
+    std::optional<BoundLinear> key_rows;
+    if (node.weights.size() > 2) {
+      TRY(key_rows, bind(node.weights[2], inner));
+    }
     TRY(auto step, make_latent_attention_step({.q = in(node, 0),
                                                .c = in(node, 1),
                                                .p = in(node, 2),
@@ -416,6 +420,7 @@ class Compiler {
                                                .chosen = chosen,
                                                .key = std::move(key),
                                                .value = std::move(value),
+                                               .key_rows = std::move(key_rows),
                                                .heads = node.integer("heads"),
                                                .max_rows = options_.max_tokens,
                                                .scale = static_cast<float>(node.number("scale")),

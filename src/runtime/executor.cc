@@ -120,6 +120,13 @@ void Executor::Impl::execute(size_t begin, size_t end, Run& run) {
   });
 }
 
+SequenceRows sequence_rows(const Sequence& sequence, int64_t row_begin, int64_t first_position,
+                           int64_t count) {
+  const int64_t begin = std::clamp<int64_t>(sequence.expand_begin - first_position, 0, count);
+  const int64_t end = std::clamp<int64_t>(sequence.expand_end - first_position, begin, count);
+  return {row_begin, count, first_position, sequence.tables, {begin, end}};
+}
+
 Result<std::span<const float>> Executor::Impl::run(std::span<const RowsInput> inputs, const float* states) {
   TRY_STATUS(check(inputs));
   for (const RowsInput& input : inputs)
@@ -131,7 +138,7 @@ Result<std::span<const float>> Executor::Impl::run(std::span<const RowsInput> in
   std::vector<SequenceRows> sequences;
   for (const RowsInput& input : inputs) {
     const int64_t begin = static_cast<int64_t>(ids.size()), count = static_cast<int64_t>(input.tokens.size());
-    sequences.push_back({begin, count, input.first, input.sequence->tables});
+    sequences.push_back(sequence_rows(*input.sequence, begin, input.first, count));
     ids.insert(ids.end(), input.tokens.begin(), input.tokens.end());
     for (int64_t i = 0; i < count; ++i) {
       positions.push_back(input.first + i);
@@ -192,11 +199,17 @@ const float* Executor::draft_state(int64_t row) const {
   return impl_->draft->frame.values[impl_->draft->state].row(row);
 }
 
+void Executor::expect_prompt(Sequence& sequence, int64_t tokens) const {
+  sequence.expect_prompt(sequence.length, tokens, impl_->model.plan.expand_grid);
+}
+
 Result<std::span<const float>> Executor::feed(Sequence& sequence, std::span<const int32_t> tokens,
                                               int64_t chunk, const LogitsSink& sink) {
   chunk = std::clamp<int64_t>(
       chunk, 1,
       sink ? std::min(impl_->options.max_tokens, impl_->options.max_logit_rows) : impl_->options.max_tokens);
+  const int64_t count = static_cast<int64_t>(tokens.size());
+  expect_prompt(sequence, count);
   std::span<const float> last;
   for (size_t at = 0; at < tokens.size();) {
     const size_t n = std::min(tokens.size() - at, static_cast<size_t>(chunk));

@@ -69,8 +69,10 @@ class Executor {
   // Logits of the wanted rows, in order of the inputs: [rows, vocab], valid until the next call.
   Result<std::span<const float>> forward(std::span<const SequenceInput> inputs);
 
-  // Feeds tokens in steps of at most `chunk`; hands each step's logits (all rows) to `sink`, if any, else the
-  // last row only.
+  // The next `tokens` tokens fed are a prompt: forward may compute them as such. feed says so itself.
+  void expect_prompt(Sequence& sequence, int64_t tokens) const;
+  // Feeds a prompt in steps of at most `chunk`; hands each step's logits (all rows) to `sink`, if any, else
+  // the last row only.
   using LogitsSink = std::function<void(int64_t first_row, std::span<const float> logits, int64_t rows)>;
   Result<std::span<const float>> feed(Sequence& sequence, std::span<const int32_t> tokens, int64_t chunk,
                                       const LogitsSink& sink = nullptr);

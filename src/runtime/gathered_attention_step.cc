@@ -10,8 +10,8 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Stores the keys of the new tokens, then attends of each token over the positions chosen for it, and reads
-// no others. Work is shared out by tokens; where these are few, by tiles of heads as well.
+// Stores the keys of the new tokens unless they are, then attends of each token over the positions chosen for
+// it, and reads no others. Work is shared out by tokens; where these are few, by tiles of heads as well.
 class GatheredAttentionStep final : public Step {
  public:
   GatheredAttentionStep(const AttentionStepArgs& args, const Value& chosen, const AttentionKernel& kernel)
@@ -25,7 +25,7 @@ class GatheredAttentionStep final : public Step {
   bool begins_by_token() const override { return true; }
 
   void run(Run& run, int worker) override {
-    store_.store(run, worker);
+    if (!a_.stored) store_.store(run, worker);
     if (worker == 0)
       while (static_cast<int>(gathered_.size()) < run.workers)
         gathered_.emplace_back(kernel_, shape_, a_.scale);

@@ -33,6 +33,7 @@ class Writer {
     const auto start = std::chrono::steady_clock::now();
     const auto chunk =
         static_cast<size_t>(std::max<int64_t>(1, std::min(options_->prefill_chunk, executor.max_tokens())));
+    executor.expect_prompt(*sequence_, static_cast<int64_t>(prompt_.size()));
     std::span<const float> logits;
     for (size_t at = 0; at < prompt_.size(); at += chunk) {
       const auto tokens = prompt_.subspan(at, std::min(chunk, prompt_.size() - at));

@@ -12,7 +12,9 @@ namespace {
 // Rows that are no keys lie in a block one after the other.
 Result<KvShape> kv_shape(const CacheSpec& spec) {
   TRY(const KvType type, parse_kv_type(spec.type));
-  return KvShape{type, spec.kv_heads, spec.k_dim, spec.v_dim, spec.kind != CacheKind::kFull};
+  const KvShape shape{type, spec.kv_heads, spec.k_dim, spec.v_dim, spec.kind != CacheKind::kFull};
+  TRY_STATUS(check_kv_shape(shape));
+  return shape;
 }
 
 int64_t blocks_for(int64_t entries) { return (entries + kBlockTokens - 1) / kBlockTokens; }
@@ -27,6 +29,11 @@ int64_t blocks_of_group(int64_t tokens, int64_t rate, int64_t window) {
 }
 
 }  // namespace
+
+void Sequence::expect_prompt(int64_t prompt_begin, int64_t tokens, int64_t grid) {
+  expand_begin = grid > 0 ? (prompt_begin + grid - 1) / grid * grid : 0;
+  expand_end = grid > 0 ? (length + tokens) / grid * grid : 0;
+}
 
 int64_t kv_bytes_per_token(const Graph& graph) {
   int64_t bytes = 0;
@@ -162,6 +169,7 @@ void KvCache::truncate(Sequence& sequence, int64_t length) {
   }
   sequence.length = std::min(sequence.length, length);
   sequence.drafted = std::min(sequence.drafted, sequence.length);
+  sequence.expand_end = std::min(sequence.expand_end, length);
 }
 
 int64_t KvCache::rewind_limit(const Sequence& sequence) const {

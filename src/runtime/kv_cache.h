@@ -22,6 +22,13 @@ struct Sequence {
   // By group, the block of entries 64 i.. at i. Of a group with a window, blocks that lie wholly before it
   // are given back and their place holds -1.
   std::vector<std::vector<int32_t>> tables;
+  // Positions whose latent attention is computed in its expanded form, all others absorbed: the cells (of the
+  // plan's expand_grid positions) that lie in the prompt whole. So it depends on where the prompt lies, not
+  // on how it is fed.
+  int64_t expand_begin = 0, expand_end = 0;
+
+  // The next `tokens` tokens are a prompt, or what is left of one that begins at `prompt_begin`.
+  void expect_prompt(int64_t prompt_begin, int64_t tokens, int64_t grid);
 };
 
 class KvCache {

@@ -35,7 +35,18 @@ struct Value {
 struct SequenceRows {
   int64_t row_begin, count, first_position;
   std::span<const std::vector<int32_t>> tables;  // by group of the cache
+  Slice expanded{0, 0};  // of the rows, counted from row_begin: those of a prompt's whole cells (kv_cache.h)
+
+  int64_t end_position() const { return first_position + count; }
+  // Of a position's entry in a cache that keeps all.
+  std::byte* block(const KvCache& cache, int64_t index, int64_t position) const {
+    const auto& table = tables[static_cast<size_t>(cache.group(index))];
+    return cache.pool(index) +
+           table[static_cast<size_t>(position / kBlockTokens)] * cache.block_stride(index);
+  }
 };
+SequenceRows sequence_rows(const Sequence& sequence, int64_t row_begin, int64_t first_position,
+                           int64_t count);
 
 // A row's chosen experts, k a row.
 struct Route {
@@ -183,6 +194,7 @@ struct AttentionStepArgs {
   KvCache* cache;
   int64_t cache_index;
   Isa isa;
+  bool stored = false;  // k and v are in the cache already, and not read
 };
 Result<std::unique_ptr<Step>> make_attention_step(const AttentionStepArgs& args);
 // gathered_attention_step.cc: the same over the positions that an index chose. The cache is latent.
@@ -202,14 +214,14 @@ Result<std::unique_ptr<Step>> make_index_step(const IndexStepArgs& args);
 
 // latent_attention_step.cc; out is fp32. Key and value are stacks with a matrix for each head.
 struct LatentShape {
-  int64_t heads, latent, rotated,
-      plain;  // columns: of the latent, of the rotated key, of a query head besides
+  // Columns: of the latent, of the rotated key, of a query head besides, of a head's value.
+  int64_t heads, latent, rotated, plain, value;
   Activation inner;
 };
 // Its room, for `rows` tokens, from `base` on; with base null only `bytes` means something.
 struct LatentWork {
-  float *q, *keys, *sums;  // [T, heads * (latent + rotated)], [T, latent + rotated], [T, heads * latent]
-  std::byte* inputs;       // of each head's matrix
+  float *q, *sums;    // [T, heads * (latent + rotated)] and later the values; [T, heads * latent]
+  std::byte* inputs;  // of each head's matrix
   uint64_t bytes;
 };
 LatentWork place_latent_work(const LatentShape& shape, int64_t rows, std::byte* base);
@@ -217,6 +229,7 @@ struct LatentAttentionStepArgs {
   Value q, c, p, out;
   std::optional<Value> chosen;  // the positions to attend to; absent: all
   BoundLinear key, value;
+  std::optional<BoundLinear> key_rows;  // every head's key matrix transposed: there is an expanded form
   int64_t heads, max_rows;
   float scale;
   Form inner_form;

@@ -175,8 +175,12 @@ class StoragePlanner {
 
 LatentShape latent_shape(const Graph& graph, const Node& node) {
   const Expr& key = *graph.find_weight(node.weights[0].weight)->expr;
-  return {key.stack(), key.rows(), graph.nodes[node.inputs[2]].type.cols, key.cols(),
-          activation_of(*parse_form(node.text("inner")))};
+  return {.heads = key.stack(),
+          .latent = key.rows(),
+          .rotated = graph.nodes[node.inputs[2]].type.cols,
+          .plain = key.cols(),
+          .value = node.type.cols / key.stack(),
+          .inner = activation_of(*parse_form(node.text("inner")))};
 }
 
 ExpertsShape experts_shape(const Graph& graph, const Node& node) {

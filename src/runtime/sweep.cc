@@ -93,7 +93,9 @@ std::span<const float> Sweep::run(const Chunk& chunk, float* stream) {
   std::vector<int64_t> positions(static_cast<size_t>(chunk.count)), rows(static_cast<size_t>(chunk.count));
   std::iota(positions.begin(), positions.end(), chunk.first);
   std::iota(rows.begin(), rows.end(), 0);
-  const SequenceRows sequence{0, chunk.count, chunk.first, place_.tables};
+  place_.expect_prompt(0, static_cast<int64_t>(sequences_[chunk.sequence].size()),
+                       impl.model.plan.expand_grid);
+  const SequenceRows sequence = sequence_rows(place_, 0, chunk.first, chunk.count);
   Run run{impl.pool,
           impl.pool.size(),
           chunk.count,

@@ -1,7 +1,7 @@
 // Runs whole sequences through an executor part by part (what precedes the first layer, each layer, what
 // follows the last): a part's weights are fetched once, used for every chunk of every sequence, and dropped,
 // so a model larger than memory passes through it once. Between parts there is one fp32 value, the residual
-// stream, which the caller keeps and may exchange. Logits are those of Executor::forward, bit for bit.
+// stream, which the caller keeps and may exchange. Logits are those of Executor::feed, bit for bit.
 #pragma once
 
 #include <cstddef>

@@ -22,7 +22,10 @@ inline constexpr int64_t kBlockTokens = 64;
 inline constexpr int64_t kSplitTokens =
     1024;  // absolute positions s*1024 .. : the unit that threads share for long contexts
 
-enum class KvType : uint8_t { kF32, kBF16 };
+// kInt8, kFp8: of latent caches alone. The numbers that are values are kept as codes of 8 bits with an fp32
+// scale for each 128 of a position; those that are only keys (rotated) in bf16. All are used as bf16.
+enum class KvType : uint8_t { kF32, kBF16, kInt8, kFp8 };
+inline bool is_coded(KvType type) { return type == KvType::kInt8 || type == KvType::kFp8; }
 std::string_view kv_type_name(KvType type);
 Result<KvType> parse_kv_type(std::string_view name);
 
@@ -32,6 +35,8 @@ struct KvShape {
   int64_t kv_heads, k_dim, v_dim;
   bool latent = false;  // V is the first v_dim numbers of K, and stored once
 };
+// What a type asks of a shape: kUnsupported says what does not fit.
+Status check_kv_shape(const KvShape& shape);
 int64_t kv_block_bytes(const KvShape& shape);  // one block of one layer; a multiple of 64
 
 // Stores k[kv_heads*k_dim] and v[kv_heads*v_dim] (not read if latent) of one token at position slot (0..63)
@@ -41,6 +46,18 @@ using WriteKvFn = void (*)(const KvShape& shape, const float* k, const float* v,
 
 // Copies one position between blocks of the same shape.
 void copy_kv(const KvShape& shape, const std::byte* from, int64_t from_slot, std::byte* to, int64_t to_slot);
+
+// Stores the first `count` positions of a block of one head at once; what lay behind them is lost.
+struct BlockRows {
+  const float* k;
+  int64_t k_stride;
+  const float* v;
+  int64_t v_stride, count;
+};
+using PackBlockFn = void (*)(const KvShape& shape, const BlockRows& rows, std::byte* block);
+// K of the first `count` positions of a block of one head.
+using ReadBlockFn = void (*)(const KvShape& shape, const std::byte* block, int64_t count, float* k,
+                             int64_t stride);
 
 struct AttentionArgs {
   KvShape kv;
@@ -73,6 +90,8 @@ struct AttentionKernel {
   KvType type;
   Isa isa;
   WriteKvFn write_kv;
+  PackBlockFn pack_block;
+  ReadBlockFn read_block;
   AttentionFn run;
 };
 std::span<const AttentionKernel> attention_kernels();  // best first

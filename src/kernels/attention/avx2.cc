@@ -15,16 +15,26 @@
 //
 #include "kernels/vec16.h"
 //
+#include "kernels/attention/bf16_avx2.h"
+//
+#include "kernels/attention/words_avx2.h"
+//
+#include "kernels/attention/moves.h"
+//
 #include "kernels/attention/body.h"
 //
 #include "kernels/attention/f32_form.h"
-//
-#include "kernels/attention/bf16_avx2.h"
 //
 #include "kernels/attention/bf16_form.h"
 
 namespace fettle {
 
+void pack_block_avx2(const KvShape& shape, const BlockRows& rows, std::byte* block) {
+  pack_rows(shape, rows, block);
+}
+void read_block_avx2(const KvShape& shape, const std::byte* block, int64_t count, float* k, int64_t stride) {
+  read_block(shape, block, count, k, stride);
+}
 void attend_f32_avx2(const AttentionArgs& args) { attend<F32Form<1>>(args); }
 void attend_bf16_avx2(const AttentionArgs& args) { attend<UnpackedBf16Form<1>>(args); }
 

@@ -18,6 +18,12 @@
 //
 #include "kernels/vec16.h"
 //
+#include "kernels/attention/bf16_avx512.h"
+//
+#include "kernels/attention/words_avx512.h"
+//
+#include "kernels/attention/moves.h"
+//
 #include "kernels/attention/body.h"
 //
 #include "kernels/attention/native_bf16_form.h"

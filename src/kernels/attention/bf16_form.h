@@ -1,6 +1,5 @@
 // The bf16 cache for instruction sets without bf16 products: a word's two numbers are unpacked by shift and
-// mask, rows are kept as fp32 numbers that were rounded to bf16. Needs the ISA's even_numbers, odd_numbers,
-// without_odd and round_bf16 (to nearest even; NaN stays NaN) on lanes.
+// mask, rows are kept as fp32 numbers that were rounded to bf16. Needs the ISA's words_*.h.
 #pragma once
 
 namespace fettle {

@@ -246,8 +246,16 @@ void attend_rows(const AttentionArgs& args, const Rows& rows, float* v_room, int
     const std::byte* bytes = args.pool + number[0] * args.block_stride;
     const float* head = reinterpret_cast<const float*>(bytes) + args.kv_head * layout.head_words();
     const bool last = position + kBlockTokens >= end;
-    const int64_t ahead = last ? 0 : (number[1] - number[0]) * args.block_stride / int64_t{sizeof(float)};
-    if (layout.latent) v_of_k(args.kv, head, v_room);
+    const int64_t ahead = last || is_coded(args.kv.type)
+                              ? 0
+                              : (number[1] - number[0]) * args.block_stride / int64_t{sizeof(float)};
+    if constexpr (Form::kPerWord == 2)
+      if (is_coded(args.kv.type)) {
+        float* k_room = v_room + layout.v_part_words();
+        open_block(args.kv, bytes, k_room);
+        head = k_room;
+      }
+    if (layout.latent) v_of_k<Form::kPerWord>(layout, head, v_room);
     const Block block = {head, layout.latent ? v_room : head + layout.k_part_words(), layout.k_words,
                          layout.v_padded, ahead};
     add_block_in_tiles<Form>(block, rows.from(first), counts + first, count - first);

@@ -9,19 +9,28 @@ namespace fettle {
 namespace {
 
 constexpr AttentionKernel kKernels[] = {
-#define FETTLE_ATTENTION(name, type, isa, function) {name, type, isa, write_kv, function},
+#define FETTLE_ATTENTION(name, type, isa, function, moves) \
+  {name, type, isa, write_kv, pack_block_##moves, read_block_##moves, function},
 #include "kernels/attention/kernels.inc"
 #undef FETTLE_ATTENTION
 };
 
+constexpr std::string_view kTypeNames[] = {"f32", "bf16", "int8", "fp8"};  // in the order of KvType
+
 }  // namespace
 
-std::string_view kv_type_name(KvType type) { return type == KvType::kF32 ? "f32" : "bf16"; }
+std::string_view kv_type_name(KvType type) { return kTypeNames[static_cast<size_t>(type)]; }
 
 Result<KvType> parse_kv_type(std::string_view name) {
-  for (const KvType type : {KvType::kF32, KvType::kBF16})
-    if (name == kv_type_name(type)) return type;
-  return make_error(Code::kUsage, "cache type \"{}\" is unknown; expected f32 or bf16", name);
+  for (size_t i = 0; i < std::size(kTypeNames); ++i)
+    if (name == kTypeNames[i]) return static_cast<KvType>(i);
+  return make_error(Code::kUsage, "cache type \"{}\" is unknown; expected f32, bf16, int8 or fp8", name);
+}
+
+Status check_kv_shape(const KvShape& shape) {
+  if (!is_coded(shape.type) || (shape.latent && shape.kv_heads == 1 && shape.v_dim % 2 == 0)) return {};
+  return unsupported("a cache of {} keeps latents of an even number of columns alone",
+                     kv_type_name(shape.type));
 }
 
 std::span<const AttentionKernel> attention_kernels() { return kKernels; }
@@ -34,10 +43,11 @@ const AttentionKernel* find_attention_kernel(KvType type, Isa isa) {
 
 int64_t attention_scratch_floats(const KvShape& shape, int64_t) {
   // A row: q, running output, 16 partial sums, maximum; a start on a cache line, one row's partial result,
-  // and the V part of a latent block.
+  // the V part of a latent block, and the K part of a coded one.
   const BlockLayout layout(shape);
   return kRowsAtOnce * (padded_q(shape.k_dim) + layout.v_padded + 2 * kLanes) + kLanes + 2 + layout.v_padded +
-         (shape.latent ? layout.v_part_words() + kLanes : 0);
+         (shape.latent ? layout.v_part_words() + kLanes : 0) +
+         (is_coded(shape.type) ? layout.k_part_words() + kLanes : 0);
 }
 
 void check_attention_args(const AttentionArgs& args) {

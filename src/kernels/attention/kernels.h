@@ -5,7 +5,11 @@
 
 namespace fettle {
 
-#define FETTLE_ATTENTION(name, type, isa, function) void function(const AttentionArgs& args);
+#define FETTLE_ATTENTION(name, type, isa, function, moves)                                       \
+  void function(const AttentionArgs& args);                                                      \
+  void pack_block_##moves(const KvShape& shape, const BlockRows& rows, std::byte* block);        \
+  void read_block_##moves(const KvShape& shape, const std::byte* block, int64_t count, float* k, \
+                          int64_t stride);
 #include "kernels/attention/kernels.inc"
 #undef FETTLE_ATTENTION
 

@@ -1,5 +1,10 @@
 #include "kernels/attention/layout.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "tensor/float_groups.h"
 #include "tensor/numbers.h"
 
 namespace fettle {
@@ -19,33 +24,60 @@ void write_bf16(const BlockLayout& layout, const KvShape& shape, const float* k,
     codes[layout.v_word(slot, c) * 2 + slot % 2] = f32_to_bf16(v[c]);
 }
 
-}  // namespace
-
-int64_t kv_block_bytes(const KvShape& shape) {
-  return shape.kv_heads * BlockLayout(shape).head_words() * int64_t{sizeof(float)};
+// int8: scale = largest / 127, codes to nearest even. fp8: tensor/float_groups.h.
+float code_group(KvType type, const float* x, int64_t n, uint8_t* codes) {
+  if (type == KvType::kFp8) return quantise_e4m3_group(x, n, ScaleFormat::kF32, codes);
+  float largest = 0.0f;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
+  const float factor = largest > 0.0f ? 127.0f / largest : 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    const float code = std::nearbyint(x[i] * factor);
+    codes[i] =
+        static_cast<uint8_t>(static_cast<int8_t>(code > -127.0f ? code < 127.0f ? code : 127.0f : -127.0f));
+  }
+  return largest / 127.0f;
 }
 
-void v_of_k(const KvShape& shape, const float* k_part, float* v_part) {
-  const BlockLayout layout(shape);
-  const int64_t numbers = layout.v_step;  // in a word
-  const auto* k = reinterpret_cast<const uint32_t*>(k_part);
-  auto* v = reinterpret_cast<uint32_t*>(v_part);
-  for (int64_t slot = 0; slot < kBlockTokens; slot += numbers) {
-    uint32_t* row = v + slot / numbers * layout.v_padded;
-    const uint32_t* column = k + layout.k_word(slot, 0);
-    if (numbers == 1) {
-      for (int64_t c = 0; c < shape.v_dim; ++c) row[c] = column[c * kLanes];
-      continue;
-    }
-    for (int64_t c = 0; c < shape.v_dim; c += 2) {
-      const uint32_t first = column[c / 2 * kLanes], second = column[c / 2 * kLanes + 1];
-      row[c] = (first & 0xffff) | second << 16;
-      if (c + 1 < shape.v_dim) row[c + 1] = first >> 16 | (second & 0xffff0000U);
-    }
+void write_coded(const KvShape& shape, const float* k, std::byte* block, int64_t slot) {
+  const CodedLayout layout(shape);
+  const auto place = layout.place(block, slot);
+  auto* words = reinterpret_cast<uint32_t*>(place.words);
+  auto* scales = reinterpret_cast<float*>(place.scales);
+  for (int64_t g = 0; g < layout.groups; ++g) {
+    const int64_t begin = g * CodedLayout::kGroup, n = std::min(CodedLayout::kGroup, shape.v_dim - begin);
+    uint8_t codes[CodedLayout::kGroup];
+    scales[g * kLanes] = code_group(shape.type, k + begin, n, codes);
+    for (int64_t i = 0; i < n; ++i) place.codes[(begin + i) * kLanes] = std::byte{codes[i]};
+  }
+  for (int64_t i = 0; i < layout.words; ++i) {
+    const float* pair = k + shape.v_dim + 2 * i;
+    const uint32_t second = shape.v_dim + 2 * i + 1 < shape.k_dim ? f32_to_bf16(pair[1]) : 0;
+    words[i * kLanes] = f32_to_bf16(pair[0]) | second << 16;
   }
 }
 
+void copy_coded(const KvShape& shape, const std::byte* from, int64_t from_slot, std::byte* to,
+                int64_t to_slot) {
+  const CodedLayout layout(shape);
+  const auto source = layout.place(from, from_slot);
+  const auto target = layout.place(to, to_slot);
+  const auto words = [](auto* bytes, int64_t i) { return bytes + i * kLanes * int64_t{sizeof(float)}; };
+  for (int64_t c = 0; c < layout.v_dim; ++c) target.codes[c * kLanes] = source.codes[c * kLanes];
+  for (int64_t i = 0; i < layout.words; ++i)
+    std::memcpy(words(target.words, i), words(source.words, i), sizeof(float));
+  for (int64_t g = 0; g < layout.groups; ++g)
+    std::memcpy(words(target.scales, g), words(source.scales, g), sizeof(float));
+}
+
+}  // namespace
+
+int64_t kv_block_bytes(const KvShape& shape) {
+  if (is_coded(shape.type)) return CodedLayout(shape).block_bytes();
+  return shape.kv_heads * BlockLayout(shape).head_words() * int64_t{sizeof(float)};
+}
+
 void copy_kv(const KvShape& shape, const std::byte* from, int64_t from_slot, std::byte* to, int64_t to_slot) {
+  if (is_coded(shape.type)) return copy_coded(shape, from, from_slot, to, to_slot);
   const BlockLayout layout(shape);
   for (int64_t h = 0; h < shape.kv_heads; ++h) {
     const int64_t head = h * layout.head_words() * int64_t{sizeof(float)};
@@ -66,6 +98,7 @@ void copy_kv(const KvShape& shape, const std::byte* from, int64_t from_slot, std
 }
 
 void write_kv(const KvShape& shape, const float* k, const float* v, std::byte* block, int64_t slot) {
+  if (is_coded(shape.type)) return write_coded(shape, k, block, slot);
   const BlockLayout layout(shape);
   for (int64_t h = 0; h < shape.kv_heads; ++h, k += shape.k_dim, v += shape.v_dim) {
     std::byte* head = block + h * layout.head_words() * int64_t{sizeof(float)};

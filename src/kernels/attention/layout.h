@@ -21,8 +21,8 @@ struct BlockLayout {
   bool latent;       // there is no V part; kernels make one of the K part, block by block
 
   explicit BlockLayout(const KvShape& shape)
-      : k_words(shape.type == KvType::kBF16 ? (shape.k_dim + 1) / 2 : shape.k_dim),
-        v_step(shape.type == KvType::kBF16 ? 2 : 1),
+      : k_words(shape.type == KvType::kF32 ? shape.k_dim : (shape.k_dim + 1) / 2),
+        v_step(shape.type == KvType::kF32 ? 1 : 2),
         v_padded((shape.v_dim + kLanes - 1) / kLanes * kLanes),
         latent(shape.latent) {}
 
@@ -36,8 +36,38 @@ struct BlockLayout {
   int64_t v_word(int64_t slot, int64_t c) const { return k_part_words() + slot / v_step * v_padded + c; }
 };
 
-// The V part of a latent head, made of its K part.
-void v_of_k(const KvShape& shape, const float* k_part, float* v_part);
+// A block of a coded cache (one head): for each 16 positions a part of
+//   codes   [c < v_dim][16]                 bytes
+//   words   [i < k_words - v_dim / 2][16]   what follows the values in K, as in a bf16 block
+//   scales  [g < ceil(v_dim / 128)][16]     fp32
+// BlockLayout describes the bf16 block it stands for.
+struct CodedLayout {
+  static constexpr int64_t kGroup = 128;  // codes under one scale
+  int64_t v_dim, words, groups;
+
+  explicit CodedLayout(const KvShape& shape)
+      : v_dim(shape.v_dim),
+        words((shape.k_dim + 1) / 2 - shape.v_dim / 2),
+        groups((shape.v_dim + kGroup - 1) / kGroup) {}
+
+  int64_t words_at() const { return (v_dim * kLanes + 63) / 64 * 64; }
+  int64_t scales_at() const { return words_at() + words * kLanes * int64_t{sizeof(float)}; }
+  int64_t part_bytes() const { return scales_at() + groups * kLanes * int64_t{sizeof(float)}; }
+  int64_t block_bytes() const { return kBlockTokens / kLanes * part_bytes(); }
+
+  // Of one position; what follows of the same position lies kLanes elements on.
+  template <typename Byte>
+  struct Place {
+    Byte *codes, *words, *scales;
+  };
+  template <typename Byte>
+  Place<Byte> place(Byte* block, int64_t slot) const {
+    Byte* part = block + slot / kLanes * part_bytes();
+    const int64_t lane = slot % kLanes;
+    return {part + lane, part + words_at() + lane * int64_t{sizeof(float)},
+            part + scales_at() + lane * int64_t{sizeof(float)}};
+  }
+};
 
 // WriteKvFn of every kernel.
 void write_kv(const KvShape& shape, const float* k, const float* v, std::byte* block, int64_t slot);

@@ -15,6 +15,7 @@ namespace fettle {
 
 struct SequenceShape {
   int64_t heads, kv_heads, k_dim, v_dim, length;
+  bool latent = false;
 };
 
 // How the tokens are fed; every choice must give the same results.
@@ -23,7 +24,8 @@ struct Feeding {
   int64_t tokens_a_call = 1 << 20;  // a step's tokens are shared out in calls of so many
   bool always_partial = false;      // partial results and a merge even where one split is enough
   bool merge_empty_splits = false;  // rows are merged with splits that lie beyond them
-  uint32_t scatter = 1;             // seed of the blocks' order
+  bool packed = false;   // a step's positions are stored a block at a time; needs chunks of whole blocks
+  uint32_t scatter = 1;  // seed of the blocks' order
 };
 
 struct Sequence {
@@ -37,11 +39,13 @@ struct Sequence {
     q = numbers(generator, s.heads * s.k_dim, q_spread);
     k = numbers(generator, s.kv_heads * s.k_dim, 1.0f);
     v = numbers(generator, s.kv_heads * s.v_dim, 1.0f);
+    for (int64_t t = 0; s.latent && t < s.length; ++t)
+      std::copy_n(k.data() + t * s.k_dim, s.v_dim, v.data() + t * s.v_dim);
   }
 
   // out[token][head][v_dim]
   std::vector<float> attend(const AttentionKernel& kernel, const Feeding& feeding = {}) const {
-    const KvShape kv = {kernel.type, shape.kv_heads, shape.k_dim, shape.v_dim};
+    const KvShape kv = {kernel.type, shape.kv_heads, shape.k_dim, shape.v_dim, shape.latent};
     const int64_t blocks = (shape.length + kBlockTokens - 1) / kBlockTokens, stride = kv_block_bytes(kv) + 64;
     // Twice the blocks needed; every byte starts as part of a NaN.
     std::vector<std::byte> storage(static_cast<size_t>(2 * blocks * stride + 64), std::byte{0xff});
@@ -54,7 +58,12 @@ struct Sequence {
     std::vector<float> out(static_cast<size_t>(shape.length * shape.heads * shape.v_dim), -777.0f);
     for (int64_t begin = 0; begin < shape.length; begin += feeding.chunk) {
       const int64_t count = std::min(feeding.chunk, shape.length - begin);
-      for (int64_t t = begin; t < begin + count; ++t)
+      for (int64_t t = begin; feeding.packed && t < begin + count; t += kBlockTokens)
+        kernel.pack_block(kv,
+                          {k.data() + t * shape.k_dim, shape.k_dim, v.data() + t * shape.v_dim, shape.v_dim,
+                           std::min(kBlockTokens, begin + count - t)},
+                          pool + table[t / kBlockTokens] * stride);
+      for (int64_t t = begin; !feeding.packed && t < begin + count; ++t)
         kernel.write_kv(kv, k.data() + t * shape.kv_heads * shape.k_dim,
                         v.data() + t * shape.kv_heads * shape.v_dim, pool + table[t / kBlockTokens] * stride,
                         t % kBlockTokens);
