@@ -19,6 +19,7 @@ namespace fettle {
 
 namespace {
 
+constexpr int64_t kKnownTokens = 16;  // of the known answer
 constexpr int64_t kCalibrationWindows = 6, kCalibrationWindow = 128;
 
 class FitJob {
@@ -144,7 +145,7 @@ class FitJob {
                                        (adapted_.draft ? print_graph(*adapted_.draft) : ""));
     TRY(ArtifactWriter writer, ArtifactWriter::open(job_directory(), key));
     TRY_STATUS(pack_weights(weights_, checkpoint_, pool_, writer,
-                             [this](double share) { source_hash_->follow(share); }));
+                            [this](double share) { source_hash_->follow(share); }));
     TRY_STATUS(try_out(writer));
     TRY(digest_, source_hash_->digest());
     TRY(result_.content_digest, writer.finish({adapted_.graph, adapted_.draft, plan_, text_files_}, facts()));
@@ -175,33 +176,36 @@ class FitJob {
     return name;
   }
 
-  // What the weights just written do: the known answer, and whether speculation pays.
+  // What the weights just written do: the known answer, and whether speculation pays. That is measured once,
+  // by the job that makes the plan, and not where nothing is verified: then a plan holds no figures of its
+  // own, and the same choices give the same bytes.
   Status try_out(const ArtifactWriter& writer) {
-    constexpr int64_t kStep = 64, kTokens = 2048;
+    const bool measures = options_.verify && plan_.speculations.empty();
+    const int64_t step = measures ? 64 : kKnownTokens, tokens = measures ? 2048 : kKnownTokens;
     TRY(auto store, load_weights(job_directory(), writer.entries(), options_.threads, 0));
     TRY(auto executor,
-        Executor::create({adapted_.graph, plan_, store, adapted_.draft}, {.threads = options_.threads,
-                                                                          .isa = options_.isa,
-                                                                          .max_tokens = kStep,
-                                                                          .max_logit_rows = kStep,
-                                                                          .cache_tokens = kTokens}));
+        Executor::create({adapted_.graph, plan_, store, measures ? adapted_.draft : std::nullopt},
+                         {.threads = options_.threads,
+                          .isa = options_.isa,
+                          .max_tokens = step,
+                          .max_logit_rows = measures ? step : 1,
+                          .cache_tokens = tokens}));
     TRY_STATUS(write_known_answer(*executor));
-    if (!plan_.speculations.empty()) return {};  // measured by the job that made the plan
+    if (!measures) return {};
     const auto tokenizer = Tokenizer::load(text_files_);
     return tokenizer.ok() ? plan_speculation(*executor, **tokenizer, &plan_, &result_.notes) : Status{};
   }
 
   // Logits of a fixed short input: what a server checks itself against.
   Status write_known_answer(Executor& executor) const {
-    constexpr int64_t kTokens = 16;
     const int64_t vocab = adapted_.graph.vocab;
     std::vector<int32_t> ids;
-    for (int64_t i = 0; i < kTokens; ++i) ids.push_back(static_cast<int32_t>((i * 7919 + 11) % vocab));
+    for (int64_t i = 0; i < kKnownTokens; ++i) ids.push_back(static_cast<int32_t>((i * 7919 + 11) % vocab));
     Sequence sequence;
-    TRY(const auto logits, executor.feed(sequence, ids, kTokens));
+    TRY(const auto logits, executor.feed(sequence, ids, kKnownTokens));
     executor.cache().release(sequence);
     const std::vector<int64_t> wide(ids.begin(), ids.end());
-    const TensorToWrite tensors[] = {{"ids", DType::kI64, {kTokens}, wide.data()},
+    const TensorToWrite tensors[] = {{"ids", DType::kI64, {kKnownTokens}, wide.data()},
                                      {"logits", DType::kF32, {1, vocab}, logits.data()}};
     return write_safetensors(join_path(job_directory(), "known_answer.safetensors"), tensors);
   }
