@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "arch/arch.h"
 #include "checkpoint/checkpoint.h"
@@ -29,6 +32,23 @@ T must(Result<T> result) {
     std::abort();
   }
   return std::move(result).value();
+}
+
+// The median over rows of their relative L2 distances: of models of random weights, where a route that flips
+// throws a few rows far off.
+inline double median_row_error(std::span<const float> found, std::span<const float> expected, int64_t cols) {
+  EXPECT_EQ(found.size(), expected.size());
+  std::vector<double> errors;
+  for (size_t row = 0; row + static_cast<size_t>(cols) <= expected.size(); row += static_cast<size_t>(cols)) {
+    double error = 0, norm = 0;
+    for (size_t i = row; i < row + static_cast<size_t>(cols); ++i) {
+      error += std::pow(double(found[i]) - expected[i], 2);
+      norm += std::pow(double(expected[i]), 2);
+    }
+    errors.push_back(std::sqrt(error / norm));
+  }
+  std::nth_element(errors.begin(), errors.begin() + static_cast<int64_t>(errors.size() / 2), errors.end());
+  return errors[errors.size() / 2];
 }
 
 // reference.safetensors: named tensors, by value.
