@@ -144,7 +144,7 @@ class FitJob {
                                        (adapted_.draft ? print_graph(*adapted_.draft) : ""));
     TRY(ArtifactWriter writer, ArtifactWriter::open(job_directory(), key));
     TRY_STATUS(pack_weights(weights_, checkpoint_, pool_, writer,
-                             [this](double share) { source_hash_->follow(share); }));
+                            [this](double share) { source_hash_->follow(share); }));
     TRY_STATUS(try_out(writer));
     TRY(digest_, source_hash_->digest());
     TRY(result_.content_digest, writer.finish({adapted_.graph, adapted_.draft, plan_, text_files_}, facts()));
