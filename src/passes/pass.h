@@ -21,6 +21,9 @@ struct PassOptions {
       schemes;  // weight -> scheme to encode it to; absent: kept as the source has it
   std::string encode_method = "search";
   std::string kv_type = "bf16";
+  // Inputs of weights in e4m3 or e2m1 are rounded to this, as the makers' kernels do; absent: as others are.
+  std::optional<Form> small_float_inputs{};
+  bool exact = false;  // nothing else is rounded
   std::set<std::string> disabled;
   std::function<void(std::string_view pass, const Graph& graph)> after;  // sees the graph after each pass
 };

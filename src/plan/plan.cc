@@ -82,7 +82,9 @@ Json plan_to_json(const Plan& plan) {
                {"target", plan.target},
                {"objective", plan.objective},
                {"kv_type", plan.kv_type},
-               {"prefill_chunk", plan.prefill_chunk}};
+               {"prefill_chunk", plan.prefill_chunk},
+               {"activations", plan.activations},
+               {"simulate_rounding", plan.simulate_rounding}};
   json["schemes"] = Json::object();
   for (const auto& [weight, scheme] : plan.schemes) json["schemes"][weight] = scheme;
   json["weights"] = Json::object();
@@ -162,6 +164,11 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
   TRY(plan.prefill_chunk, in.integer("prefill_chunk"));
   if (plan.prefill_chunk < 1 || plan.prefill_chunk > 65536)
     return bad_input("{}: prefill_chunk is {}", what, plan.prefill_chunk);
+  TRY(plan.activations, in.string_or("activations", "float"));
+  if (plan.activations != "float" && plan.activations != "e4m3-fp32" && plan.activations != "e4m3-ue8m0")
+    return bad_input("{}: activations is '{}'; expected float, e4m3-fp32 or e4m3-ue8m0", what,
+                     plan.activations);
+  TRY(plan.simulate_rounding, in.boolean_or("simulate_rounding", false));
   TRY(const JsonReader schemes, in.object("schemes"));
   for (const auto& [weight, scheme] : schemes.json().items()) {
     if (!scheme.is_string()) return bad_input("{}: schemes: '{}' must be a string", what, weight);

@@ -77,6 +77,9 @@ struct Plan {
   std::string objective = "latency";  // latency, throughput, memory
   std::string kv_type = "bf16";
   int64_t prefill_chunk = 256;  // tokens a step
+  // Inputs of weights in e4m3 or e2m1: "float", "e4m3-fp32" or "e4m3-ue8m0" (the format of their scales).
+  std::string activations = "float";
+  bool simulate_rounding = false;  // as the model was trained to bear
   std::map<std::string, WeightPlan> weights;
   std::vector<KernelPlan> kernels;
   std::vector<Sensitivity> sensitivity;

@@ -190,19 +190,18 @@ TEST(SparseAttention, TheInterpreterChoosesAlike) {
 
 INSTANTIATE_TEST_SUITE_P(
     Fixtures, Parity,
-    testing::Values(Case{"deepseek_v2-lite", "", "cases"}, Case{"deepseek_v2-grouped", "", "cases"},
-                    Case{"deepseek_v3", "", "cases"}, Case{"deepseek_v32", "", "cases"}, Case{"deepseek_v3-fp8", "", "cases"},
-                    Case{"deepseek_v4", "", "cases"}, Case{"deepseek_v4-native", "", "cases"},
-                    Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
-                    Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"},
-                    Case{"deepseek_v3-mtp", "", "cases"}, Case{"llama-gqa-llama3rope", "", "cases"},
-                    Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
-                    Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"},
-                    Case{"qwen2-tied", "", "cases"}, Case{"qwen2-tied", "model-f32.gguf", "cases"},
-                    Case{"qwen2-untied-sharded", "", "cases"},
-                    Case{"qwen2-gguf-f16", "model-f16-bf16.gguf", "cases"},
-                    Case{"qwen2-gguf-kquant", "model-q4_k-q6_k.gguf", "cases"},
-                    Case{"qwen3-dense", "", "cases"}, Case{"qwen3_moe", "", "cases"}),
+    testing::Values(
+        Case{"deepseek_v2-lite", "", "cases"}, Case{"deepseek_v2-grouped", "", "cases"},
+        Case{"deepseek_v3", "", "cases"}, Case{"deepseek_v32", "", "cases"},
+        Case{"deepseek_v3-fp8", "", "cases"}, Case{"deepseek_v4", "", "cases"},
+        Case{"deepseek_v4-native", "", "cases"}, Case{"deepseek2-gguf-fused", "model-f16.gguf", "cases"},
+        Case{"deepseek2-gguf-split", "model-f16.gguf", "cases"}, Case{"deepseek_v3-mtp", "", "cases"},
+        Case{"llama-gqa-llama3rope", "", "cases"}, Case{"llama-gqa-llama3rope", "model-f32.gguf", "cases"},
+        Case{"llama-gqa-llama3rope", "model-q8_0.gguf", "cases_q8_0"}, Case{"qwen2-tied", "", "cases"},
+        Case{"qwen2-tied", "model-f32.gguf", "cases"}, Case{"qwen2-untied-sharded", "", "cases"},
+        Case{"qwen2-gguf-f16", "model-f16-bf16.gguf", "cases"},
+        Case{"qwen2-gguf-kquant", "model-q4_k-q6_k.gguf", "cases"}, Case{"qwen3-dense", "", "cases"},
+        Case{"qwen3_moe", "", "cases"}),
     [](const auto& info) {
       std::string name = info.param.folder + (info.param.file.empty() ? "" : "_" + info.param.file);
       for (char& ch : name)
