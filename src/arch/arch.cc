@@ -1,11 +1,14 @@
 #include "arch/arch.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 
 namespace fettle {
 
-#define ARCHITECTURE(name, build) \
-  Result<BuiltGraph> build(const Checkpoint& checkpoint, const ModelFields& fields);
+#define ARCHITECTURE(name, build)                                                   \
+  Result<BuiltGraph> build(const Checkpoint& checkpoint, const ModelFields& fields, \
+                           const BuildOptions& options);
 #include "arch/list.inc"
 #undef ARCHITECTURE
 
@@ -13,13 +16,18 @@ namespace {
 
 struct Architecture {
   std::string_view name;
-  Result<BuiltGraph> (*build)(const Checkpoint&, const ModelFields&);
+  Result<BuiltGraph> (*build)(const Checkpoint&, const ModelFields&, const BuildOptions&);
 };
 constexpr Architecture kArchitectures[] = {
 #define ARCHITECTURE(name, build) {name, build},
 #include "arch/list.inc"
 #undef ARCHITECTURE
 };
+
+bool simulates(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                     [](const Node& node) { return node.op == Op::kSimulate; });
+}
 
 }  // namespace
 
@@ -29,14 +37,17 @@ std::vector<std::string> known_architectures() {
   return names;
 }
 
-Result<BuiltGraph> build_graph(const Checkpoint& checkpoint) {
+Result<BuiltGraph> build_graph(const Checkpoint& checkpoint, const BuildOptions& options) {
   TRY(const ModelFields fields, ModelFields::of(checkpoint));
-  for (const Architecture& a : kArchitectures)
-    if (a.name == fields.architecture()) {
-      TRY(BuiltGraph built, a.build(checkpoint, fields));
-      built.unread_fields = fields.unread();
-      return built;
-    }
+  for (const Architecture& a : kArchitectures) {
+    if (a.name != fields.architecture()) continue;
+    TRY(BuiltGraph built, a.build(checkpoint, fields, options));
+    if (options.simulate_rounding && !simulates(built.graph))
+      return unsupported("{}: architecture '{}' was not trained with a rounding that could be simulated",
+                         fields.file(), fields.architecture());
+    built.unread_fields = fields.unread();
+    return built;
+  }
   std::string known;
   for (const Architecture& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
   return unsupported("{}: architecture '{}' is not known; known are: {}", fields.file(),

@@ -26,9 +26,15 @@ struct BuiltGraph {
 // Says so, as such a model may be another than its configuration claims.
 void warn_of_unexpected(const BuiltGraph& built, const Checkpoint& checkpoint);
 
+struct BuildOptions {
+  // Latents and keys of an index are rounded as the makers' kernels round them, where a model was trained to
+  // bear that.
+  bool simulate_rounding = false;
+};
+
 // Builds and verifies the graph of a checkpoint. Every stored tensor is read exactly once or listed with the
 // reason. Unknown architecture: kUnsupported, naming it and those known.
-Result<BuiltGraph> build_graph(const Checkpoint& checkpoint);
+Result<BuiltGraph> build_graph(const Checkpoint& checkpoint, const BuildOptions& options = {});
 
 std::vector<std::string> known_architectures();
 

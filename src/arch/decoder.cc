@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "arch/sizes.h"
 #include "graph/text.h"
 
 namespace fettle {
@@ -68,7 +69,8 @@ bool DecoderBuilder::has_tensor(const std::string& hf_name) const {
 
 Result<ExprPtr> DecoderBuilder::stored(const std::string& hf_name, const Shape& shape) {
   // A configuration alone still has a graph: its shapes are what `inspect` and `plan` need.
-  if (!checkpoint_.has_weights()) return source_expr(hf_name, Scheme::kBF16, shape);
+  if (!checkpoint_.has_weights())
+    return source_expr(hf_name, presumed_scheme(checkpoint_.config(), hf_name, shape), shape);
   TRY(const TensorRef ref, resolve_tensor(checkpoint_, hf_name));
   const StoredTensor& tensor = *checkpoint_.find(ref.name);
   if (!tensor.scheme)
@@ -156,6 +158,7 @@ Result<ValueId> DecoderBuilder::latent_attention(int64_t layer, ValueId x, const
   ValueId c = ops_.add(Op::kColumns, {kv}, {}, {{"begin", int64_t{0}}, {"size", o.latent}});
   ValueId p = ops_.add(Op::kColumns, {kv}, {}, {{"begin", o.latent}, {"size", rotated}});
   TRY(c, norm(c, name + "kv_a_norm", hf + "kv_a_layernorm.weight", o.latent, {.eps = kLatentEps}));
+  if (!o.simulated.empty()) c = simulate(c, 1, o.simulated);
   p = ops_.add(Op::kRope, {p}, {}, {{"rope", "rope"}, {"heads", int64_t{1}}, {"at", int64_t{0}}});
 
   ExprPtr key, value;
@@ -194,7 +197,9 @@ Result<ValueId> DecoderBuilder::gated_mlp(int64_t layer, ValueId x, int64_t inne
 
 Result<std::string> DecoderBuilder::expert_stack(const std::string& name, const std::string& pattern,
                                                  const Shape& shape) {
-  if (!checkpoint_.has_weights()) return ops_.weight(name, stack_expr(pattern, Scheme::kBF16, shape));
+  if (!checkpoint_.has_weights())
+    return ops_.weight(name,
+                       stack_expr(pattern, presumed_scheme(checkpoint_.config(), pattern, shape), shape));
   const auto member = [&](int64_t e) { return fmt::format(fmt::runtime(pattern), e); };
   TRY(const TensorRef first, resolve_tensor(checkpoint_, member(0)));
   const StoredTensor& tensor = *checkpoint_.find(first.name);

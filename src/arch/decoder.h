@@ -90,6 +90,7 @@ class DecoderBuilder {
     int64_t latent, plain,
         value;     // columns: of the latent, of a head's key without rotation, of a head's value
     double scale;  // of the scores
+    std::string simulated = "";  // kind of rounding that the latent goes through; "": none
     // Chooses the positions that attention reads, from its input and the latent of the query; absent: all.
     using Choose =
         std::function<Result<ValueId>(DecoderBuilder& builder, int64_t layer, ValueId x, ValueId q_latent)>;
@@ -116,6 +117,12 @@ class DecoderBuilder {
   // The same behind a router of one's own.
   Result<ValueId> moe_of(int64_t layer, ValueId x, ValueId routes, const MoeOptions& options);
 
+  // All lanes of every head.
+  ValueId simulate(ValueId x, int64_t heads, const std::string& kind) {
+    const int64_t width = graph_.nodes[x].type.cols / heads;
+    return ops_.add(Op::kSimulate, {x}, {},
+                    {{"heads", heads}, {"at", int64_t{0}}, {"size", width}, {"kind", kind}});
+  }
   ValueId add(ValueId a, ValueId b) { return ops_.add(Op::kAdd, {a, b}); }
   const DecoderConfig& config() const { return config_; }
   // "model.layers.7.", in front of the Hugging Face names of a layer's tensors.

@@ -5,7 +5,8 @@
 
 namespace fettle {
 
-Result<BuiltGraph> build_deepseek_v2(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_deepseek_v2(const Checkpoint& checkpoint, const ModelFields& fields,
+                                     const BuildOptions&) {
   TRY(LatentDecoder model, read_latent_decoder(checkpoint, fields));
   TRY(const std::string method, fields.string_or("topk_method", "greedy"));
   if (method == "greedy")

@@ -19,7 +19,8 @@ Result<LatentDecoder> read_sigmoid_latent_decoder(const Checkpoint& checkpoint, 
   return model;
 }
 
-Result<BuiltGraph> build_deepseek_v3(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_deepseek_v3(const Checkpoint& checkpoint, const ModelFields& fields,
+                                     const BuildOptions&) {
   TRY(const LatentDecoder model, read_sigmoid_latent_decoder(checkpoint, fields));
   return build_latent_decoder(checkpoint, fields, model);
 }

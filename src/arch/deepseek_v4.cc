@@ -317,7 +317,8 @@ Result<ValueId> draft_streams(DecoderBuilder& b, const V4& m, ValueId token, con
 
 }  // namespace
 
-Result<BuiltGraph> build_deepseek_v4(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_deepseek_v4(const Checkpoint& checkpoint, const ModelFields& fields,
+                                     const BuildOptions&) {
   TRY(const V4 m, read_v4(checkpoint, fields));
   const std::string draft = fmt::format("layers.{}.", m.decoder.layers);
   return DecoderBuilder(checkpoint, fields, m.decoder)

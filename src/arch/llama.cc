@@ -4,7 +4,7 @@
 
 namespace fettle {
 
-Result<BuiltGraph> build_llama(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_llama(const Checkpoint& checkpoint, const ModelFields& fields, const BuildOptions&) {
   TRY(DecoderConfig config, read_decoder_config(checkpoint, fields));
   TRY(const bool attention_bias, fields.boolean_or("attention_bias", false));
   TRY(const bool mlp_bias, fields.boolean_or("mlp_bias", false));

@@ -4,7 +4,7 @@
 
 namespace fettle {
 
-Result<BuiltGraph> build_qwen2(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_qwen2(const Checkpoint& checkpoint, const ModelFields& fields, const BuildOptions&) {
   TRY(DecoderConfig config, read_decoder_config(checkpoint, fields));
   TRY(const bool sliding, fields.boolean_or("use_sliding_window", false));
   if (sliding)

@@ -4,7 +4,7 @@
 
 namespace fettle {
 
-Result<BuiltGraph> build_qwen3(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_qwen3(const Checkpoint& checkpoint, const ModelFields& fields, const BuildOptions&) {
   TRY(DecoderConfig config, read_decoder_config(checkpoint, fields));
   TRY(const bool bias, fields.boolean_or("attention_bias", false));
   return DecoderBuilder(checkpoint, fields, std::move(config))

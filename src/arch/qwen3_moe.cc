@@ -7,7 +7,8 @@
 
 namespace fettle {
 
-Result<BuiltGraph> build_qwen3_moe(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<BuiltGraph> build_qwen3_moe(const Checkpoint& checkpoint, const ModelFields& fields,
+                                   const BuildOptions&) {
   TRY(DecoderConfig config, read_decoder_config(checkpoint, fields));
   TRY(const bool bias, fields.boolean_or("attention_bias", false));
   DecoderBuilder::MoeOptions moe{};

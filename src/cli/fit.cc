@@ -22,6 +22,7 @@ struct FitArguments {
   std::string model, target = "local", out, objective = "latency", budget = "kld=0.05,top1=0.85", scheme,
                      plan, kv = "bf16", text, tasks;
   std::vector<std::string> disabled;
+  Numerics numerics;
   bool no_verify = false, no_cache = false, force = false;
   uint64_t memory_limit = 0;
 };
@@ -51,6 +52,7 @@ Status run_fit(const FitArguments& args, const GlobalOptions& global) {
   options.certify.tasks_file = args.tasks;
   options.certify.created = utc_now();
   options.certify.made_by = "fettle " FETTLE_VERSION;
+  options.numerics = args.numerics;
   TRY(const FitResult result, fit(options));
   if (global.json) {
     Json json = {{"path", result.path}, {"content_digest", result.content_digest}, {"notes", result.notes}};
@@ -73,6 +75,14 @@ void declare_memory_limit(CLI::App& app, uint64_t* limit) {
       ->transform(CLI::AsSizeValue(false));
 }
 
+void declare_numerics(CLI::App& app, Numerics* numerics) {
+  app.add_option("--activations", numerics->activations,
+                 "inputs of FP8 and FP4 weights: float, or rounded as the makers do: e4m3 (scales as the "
+                 "configuration says), e4m3-fp32, e4m3-ue8m0");
+  app.add_flag("--simulate-rounding", numerics->simulate_rounding,
+               "round latents and index keys as the model was trained to bear");
+}
+
 void declare_no_cache(CLI::App& app, bool* no_cache) {
   app.add_flag("--no-cache", *no_cache, "neither use nor keep what the source did in an earlier certificate");
 }
@@ -91,6 +101,7 @@ void declare_fit(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("--disable-pass", args->disabled, "leave out a pass");
   app.add_option("--text", args->text, "evaluation text, in place of the built-in one");
   app.add_option("--tasks", args->tasks, "task file (JSON lines: task, prompt, answer)");
+  declare_numerics(app, &args->numerics);
   declare_memory_limit(app, &args->memory_limit);
   app.add_flag("--no-verify", args->no_verify, "write no certificate; such an artifact is not served");
   declare_no_cache(app, &args->no_cache);

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <map>
 
+#include "arch/sizes.h"
 #include "base/progress.h"
 #include "cli/verb.h"
 #include "fit/open_model.h"
@@ -11,25 +13,18 @@ namespace fettle {
 
 namespace {
 
-struct StorageCount {
-  int64_t tensors = 0;
-  uint64_t bytes = 0;
-};
-
 Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
+  // Of a configuration alone: what the weights will take.
+  const SourceSizes sizes = source_sizes(built);
   std::map<std::string, StorageCount> storage;
-  uint64_t total = 0;
+  if (!checkpoint.has_weights()) storage = sizes.by_scheme;
+  uint64_t total = checkpoint.has_weights() ? 0 : sizes.total;
   for (const StoredTensor& t : checkpoint.tensors()) {
     StorageCount& count = storage[t.storage_name()];
     ++count.tensors;
     count.bytes += t.bytes;
     total += t.bytes;
   }
-  // Of a configuration alone: what the weights will take.
-  for (const Weight& w : all_weights(built.graph, built.draft))
-    if (!checkpoint.has_weights())
-      total +=
-          static_cast<uint64_t>(w.expr->stack() * w.expr->rows() * row_bytes(w.expr->scheme, w.expr->cols()));
   Graph cached = built.graph;
   for (CacheSpec& c : cached.caches)
     if (c.kind != CacheKind::kRows) c.type = "bf16";
@@ -40,7 +35,7 @@ Json inspect_checkpoint(const Checkpoint& checkpoint, const BuiltGraph& built) {
                 {{"total", built.graph.parameters()},
                  {"active", built.graph.active_parameters()},
                  {"draft", built.draft ? draft_parameters(built.graph, *built.draft) : 0}}},
-               {"bytes", {{"total", total}}},
+               {"bytes", {{"total", total}, {"by_part", sizes.by_part}}},
                {"tensors", checkpoint.tensors().size()},
                {"layers", built.graph.layers},
                {"hidden", built.graph.hidden},
@@ -87,6 +82,11 @@ std::string human(const Json& j) {
     out += fmt::format("  {:.1f} M parameters besides in a layer that drafts tokens\n", draft / 1e6);
   out +=
       fmt::format("  KV cache {} a token in bf16\n", format_bytes(j["kv_bytes_per_token"].get<uint64_t>()));
+  for (const auto& [name, bytes] : j["bytes"]["by_part"].items()) {
+    std::string part = name;
+    std::replace(part.begin(), part.end(), '_', ' ');
+    out += fmt::format("    {:<18} {:>10}\n", part, format_bytes(bytes.get<uint64_t>()));
+  }
   if (j.contains("storage"))
     for (const auto& [name, count] : j["storage"].items())
       out += fmt::format("    {:<8} {:>5} tensors {:>10}\n", name, count["tensors"].get<int64_t>(),

@@ -11,6 +11,7 @@ struct LogitsOptions {
   std::string model, ids, out;
   bool exact = false;
   int64_t chunk = 0;
+  Numerics numerics;
 };
 
 Status run_logits(const LogitsOptions& options, const GlobalOptions& global) {
@@ -29,7 +30,8 @@ Status run_logits(const LogitsOptions& options, const GlobalOptions& global) {
                                                     .isa = isa,
                                                     .max_tokens = chunk,
                                                     .max_logit_rows = chunk,
-                                                    .cache_tokens = static_cast<int64_t>(ids.size())}));
+                                                    .cache_tokens = static_cast<int64_t>(ids.size()),
+                                                    .numerics = options.numerics}));
   const int64_t vocab = model.executor->graph().vocab;
   std::vector<float> all;
   all.reserve(ids.size() * static_cast<size_t>(vocab));
@@ -53,6 +55,7 @@ void declare_logits(CLI::App& app, const GlobalOptions& global, Action* action) 
   app.add_option("--ids", options->ids, R"(JSON file: {"ids": [...]})")->required();
   app.add_option("--out", options->out, "safetensors file to write: logits, fp32 [T, vocab]")->required();
   app.add_flag("--exact", options->exact, "unmodified graph, fp32 weights, kernels and cache");
+  declare_numerics(app, &options->numerics);
   app.add_option("--chunk", options->chunk, "tokens a step through the cache; 1: token by token")
       ->check(CLI::Range(1, 65536));
   *action = [options, &global] { return run_logits(*options, global); };

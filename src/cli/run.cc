@@ -10,6 +10,7 @@ namespace {
 struct RunOptions {
   std::string model, prompt, prompt_file, system;
   bool raw = false, exact = false;
+  Numerics numerics;
   ReplyOptions reply;
 };
 
@@ -41,6 +42,7 @@ Status run_prompt(const RunOptions& options, const GlobalOptions& global) {
                                                     .threads = global.threads,
                                                     .isa = isa,
                                                     .cache_tokens = options.reply.context,
+                                                    .numerics = options.numerics,
                                                     .speculation = options.reply.speculation}));
   TRY(const auto tokenizer, Tokenizer::load(model.text_files));
   std::shared_ptr<const ChatFormat> format;
@@ -102,6 +104,7 @@ void declare_run(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("--system", options->system, "a system message");
   app.add_flag("--raw", options->raw, "no chat template, no special tokens added");
   app.add_flag("--exact", options->exact, "fp32 everywhere (checkpoints only)");
+  declare_numerics(app, &options->numerics);
   options->reply.declare(app);
   *action = [options, &global] { return run_prompt(*options, global); };
 }

@@ -12,21 +12,30 @@ struct ShowArguments {
   std::string stage, model, dump_after, scheme;
   std::vector<std::string> disabled;
   bool draft = false;
+  Numerics numerics;
 };
 
 // The graph asked for: the main one, or the one that drafts tokens.
-Result<Graph> source_graph(const ShowArguments& args) {
-  TRY(const Checkpoint checkpoint, Checkpoint::open(args.model));
-  TRY(BuiltGraph built, build_graph(checkpoint));
-  if (!args.draft) return std::move(built.graph);
-  if (!built.draft) return make_error(Code::kUsage, "'{}' has no layer that drafts tokens", args.model);
-  return std::move(*built.draft);
+struct Source {
+  Checkpoint checkpoint;
+  Graph graph;
+};
+Result<Source> open_source(const ShowArguments& args) {
+  TRY(Checkpoint checkpoint, Checkpoint::open(args.model));
+  TRY(BuiltGraph built, build_graph(checkpoint, {.simulate_rounding = args.numerics.simulate_rounding}));
+  if (args.draft && !built.draft)
+    return make_error(Code::kUsage, "'{}' has no layer that drafts tokens", args.model);
+  return Source{std::move(checkpoint), args.draft ? std::move(*built.draft) : std::move(built.graph)};
 }
 
 // The graph after the passes, or after one of them; or how its weights are laid out.
 Status show_adapted(const ShowArguments& args) {
-  TRY(const Graph source, source_graph(args));
+  TRY(const Source opened, open_source(args));
+  const Graph& source = opened.graph;
   PassOptions options;
+  TRY(const std::string activations,
+      settle_activations(opened.checkpoint, source, args.numerics.activations));
+  options.small_float_inputs = activation_form(activations);
   options.disabled.insert(args.disabled.begin(), args.disabled.end());
   if (!args.scheme.empty())
     for (const WeightGroup& group : weight_groups(source))
@@ -67,7 +76,8 @@ Status run_show(const ShowArguments& args, const GlobalOptions& global) {
   const std::string stored = args.draft ? "draft.fir" : "graph.fir";
   if (args.stage == "graph" && is_artifact(args.model)) return show_file(args, stored);
   if (args.stage == "graph") {
-    TRY(const Graph graph, source_graph(args));
+    TRY(const Source opened, open_source(args));
+    const Graph& graph = opened.graph;
     print_text(print_graph(graph));
     return {};
   }
@@ -97,6 +107,7 @@ void declare_show(CLI::App& app, const GlobalOptions& global, Action* action) {
   app.add_option("model", args->model, "artifact, checkpoint directory or GGUF file");
   app.add_option("--disable-pass", args->disabled, "leave out a pass (adapted, layout)");
   app.add_option("--dump-after", args->dump_after, "the graph after this pass (adapted)");
+  declare_numerics(app, &args->numerics);
   app.add_option("--scheme", args->scheme, "one scheme for all matrices (adapted, layout)");
   app.add_flag("--draft", args->draft,
                "the graph that drafts tokens, in place of the model's (graph, adapted)");

@@ -36,6 +36,9 @@ struct Verb {
 
 // --memory-limit SIZE of fit and verify.
 void declare_memory_limit(CLI::App& app, uint64_t* limit);
+// --activations and --simulate-rounding.
+struct Numerics;
+void declare_numerics(CLI::App& app, Numerics* numerics);
 // --no-cache of fit and verify, and where they remember what sources did.
 void declare_no_cache(CLI::App& app, bool* no_cache);
 std::string source_cache_directory();

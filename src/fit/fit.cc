@@ -59,11 +59,17 @@ class FitJob {
     if (!options_.plan_file.empty()) {
       TRY(const Json json, read_json_file(options_.plan_file));
       TRY(plan_, plan_from_json(json, options_.plan_file));
+      if (plan_.simulate_rounding == options_.numerics.simulate_rounding) return {};
+      TRY(built_, build_graph(checkpoint_, {.simulate_rounding = plan_.simulate_rounding}));
       return {};
     }
+    const Numerics& numerics = options_.numerics;
+    TRY(plan_.activations, settle_activations(checkpoint_, built_.graph, numerics.activations));
+    plan_.simulate_rounding = numerics.simulate_rounding;
     std::string asked =
-        fmt::format("{} {} {} {} {} {}", identity_, options_.target, objective_name(options_.objective),
-                    budget_text(options_.budget), options_.scheme, options_.kv_type);
+        fmt::format("{} {} {} {} {} {} {} {}", identity_, options_.target, objective_name(options_.objective),
+                    budget_text(options_.budget), options_.scheme, options_.kv_type, plan_.activations,
+                    plan_.simulate_rounding);
     for (const std::string& pass : options_.disabled_passes) asked += " -" + pass;
     const std::string request = sha256_hex(asked);
     const std::string decided = join_path(job_directory(), "decided.json");
@@ -128,6 +134,7 @@ class FitJob {
     passes.schemes = plan_.schemes;
     passes.kv_type = plan_.kv_type;
     passes.expand_grid = plan_.expand_grid;
+    passes.small_float_inputs = activation_form(plan_.activations);
     passes.disabled.insert(options_.disabled_passes.begin(), options_.disabled_passes.end());
     return passes;
   }
@@ -259,7 +266,7 @@ Result<FitResult> fit(const FitOptions& options) {
     return make_error(Code::kUsage, "'{}' exists already; remove it, choose another -o, or give --force",
                       options.out);
   TRY(Checkpoint checkpoint, Checkpoint::open(options.model));
-  TRY(BuiltGraph built, build_graph(checkpoint));
+  TRY(BuiltGraph built, build_graph(checkpoint, {.simulate_rounding = options.numerics.simulate_rounding}));
   if (!checkpoint.has_weights())
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", options.model);
   return FitJob(options, std::move(checkpoint), std::move(built)).run();

@@ -7,6 +7,7 @@
 
 #include "fit/certify.h"
 #include "fit/choose.h"
+#include "fit/numerics.h"
 
 namespace fettle {
 
@@ -17,6 +18,7 @@ struct FitOptions {
   std::string scheme;     // one scheme for all groups; "": chosen by budget
   std::string plan_file;  // the decisions of an earlier job
   std::string kv_type = "bf16";
+  Numerics numerics;
   std::vector<std::string> disabled_passes;
   bool verify = true, force = false;
   int threads = 0;

@@ -29,7 +29,8 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   TRY(Checkpoint checkpoint, Checkpoint::open(opened->path));
   opened->checkpoint = std::make_unique<Checkpoint>(std::move(checkpoint));
   TRY(opened->text_files, opened->checkpoint->text_files());
-  TRY(BuiltGraph built, build_graph(*opened->checkpoint));
+  const Numerics& numerics = options.numerics;
+  TRY(BuiltGraph built, build_graph(*opened->checkpoint, {.simulate_rounding = numerics.simulate_rounding}));
   if (!opened->checkpoint->has_weights())
     return bad_input("{}: holds a configuration but no weights; add the .safetensors files", opened->path);
   if (!options.exact) warn_of_unexpected(built, *opened->checkpoint);
@@ -38,9 +39,18 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
   if (opened->speculation.kind != DraftKind::kMtp) built.draft.reset();
   Plan plan;
   AdaptedGraphs graphs{std::move(built.graph), std::move(built.draft)};
-  if (!options.exact) {
-    PassOptions passes = options.passes;
-    passes.expand_grid = plan.expand_grid = choose_expand_grid(graphs.graph);
+  PassOptions passes = options.passes;
+  TRY(const std::string activations,
+      settle_activations(*opened->checkpoint, graphs.graph, numerics.activations));
+  passes.small_float_inputs = activation_form(activations);
+  if (!options.exact) passes.expand_grid = plan.expand_grid = choose_expand_grid(graphs.graph);
+  // Exact but for the rounding that was asked for, if any.
+  if (options.exact) {
+    passes.exact = true;
+    for (const Pass& pass : all_passes())
+      if (pass.name != "choose-schemes") passes.disabled.insert(std::string(pass.name));
+  }
+  if (!options.exact || passes.small_float_inputs) {
     TRY(graphs, adapt_graphs(graphs.graph, graphs.draft, passes, nullptr));
   }
   opened->graphs = std::make_unique<AdaptedGraphs>(std::move(graphs));
@@ -57,6 +67,9 @@ Result<Opening> open_checkpoint(OpenedModel* opened, const OpenOptions& options)
 }
 
 Result<Opening> open_packed(OpenedModel* opened, const OpenOptions& options) {
+  if (options.numerics.activations != "float" || options.numerics.simulate_rounding)
+    return make_error(Code::kUsage, "'{}' is an artifact: its roundings were chosen when it was made",
+                      opened->path);
   if (options.exact)
     return make_error(Code::kUsage, "--exact runs a source checkpoint; '{}' is an artifact", opened->path);
   TRY(Artifact artifact, open_artifact(opened->path));

@@ -9,6 +9,7 @@
 #include "arch/arch.h"
 #include "artifact/artifact.h"
 #include "fit/memory.h"
+#include "fit/numerics.h"
 #include "passes/pass.h"
 #include "runtime/executor.h"
 
@@ -22,6 +23,7 @@ struct OpenOptions {
   int64_t max_logit_rows = 64;
   int64_t cache_tokens = 0;  // 0: the model's context, at most 8192
   PassOptions passes{};      // for checkpoints
+  Numerics numerics{};       // for checkpoints
   // What drafts; absent: as the artifact's plan says. The graph that drafts is opened for its own kind only.
   std::optional<Speculation> speculation = Speculation{};
   MemoryBound memory{};

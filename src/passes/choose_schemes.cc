@@ -22,9 +22,9 @@ Form input_form(Scheme scheme) {
 
 namespace {
 
-Form precise_form(Scheme scheme) {
-  return is_float_scheme(scheme) || scheme == Scheme::kF8B128 ? Form::kF32 : input_form(scheme);
-}
+bool is_small_float(Scheme scheme) { return scheme == Scheme::kF8B128 || scheme == Scheme::kMXFP4; }
+// Codes that kernels multiply by fp32 numbers.
+bool takes_floats(Scheme scheme) { return is_float_scheme(scheme) || is_small_float(scheme); }
 
 class SchemeChooser {
  public:
@@ -35,13 +35,13 @@ class SchemeChooser {
     Graph source = graph_;
     for (const auto& [name, scheme] : options_.schemes) encode(source, name, scheme);
     for (const Node& node : graph_.nodes)
-      if (node.op == Op::kLatentAttention) make_alike(source, node);
+      if (node.op == Op::kLatentAttention && !options_.exact) make_alike(source, node);
     return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {
       if (node.op == Op::kLinear) return linear(builder, out, node, precise_.count(id) > 0);
       if (node.op == Op::kExperts) return experts(builder, out, node);
       if (node.op == Op::kLatentAttention) {
         const Expr& key = *out.find_weight(node.weights[0].weight)->expr;
-        node.attrs["inner"] = std::string(form_name(input_form(key.scheme)));
+        node.attrs["inner"] = std::string(form_name(plain_form(key.scheme)));
       }
       return copy_node(builder, node);
     });
@@ -62,6 +62,15 @@ class SchemeChooser {
       return note(fmt::format("@{} stays {}: rows of {} cannot be coded as {}", name,
                               scheme_name(weight->expr->scheme), weight->expr->cols(), scheme_text));
     weight->expr = encode_expr(weight->expr, *scheme, options_.encode_method);
+  }
+
+  // Without the makers' rounding: they fold these matrices into others, unrounded.
+  Form plain_form(Scheme scheme, bool precise = false) const {
+    return options_.exact || (precise && takes_floats(scheme)) ? Form::kF32 : input_form(scheme);
+  }
+  Form form_for(Scheme scheme, bool precise = false) const {
+    return options_.small_float_inputs && is_small_float(scheme) ? *options_.small_float_inputs
+                                                                 : plain_form(scheme, precise);
   }
 
   // The two halves of one projection share the form of their inputs. Where its code does not allow for
@@ -94,14 +103,12 @@ class SchemeChooser {
 
   ValueId linear(GraphBuilder& builder, const Graph& out, Node& node, bool precise) {
     const Scheme scheme = out.find_weight(node.weights[0].weight)->expr->scheme;
-    node.inputs[0] = rounded(builder, node.inputs[0], precise ? precise_form(scheme) : input_form(scheme));
+    node.inputs[0] = rounded(builder, node.inputs[0], form_for(scheme, precise));
     return copy_node(builder, node);
   }
 
   ValueId experts(GraphBuilder& builder, const Graph& out, Node& node) {
-    const auto form = [&](int i) {
-      return input_form(out.find_weight(node.weights[i].weight)->expr->scheme);
-    };
+    const auto form = [&](int i) { return form_for(out.find_weight(node.weights[i].weight)->expr->scheme); };
     if (form(0) == form(1)) node.inputs[0] = rounded(builder, node.inputs[0], form(0));
     node.attrs["inner"] = std::string(form_name(form(2)));
     return copy_node(builder, node);

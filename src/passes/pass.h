@@ -22,6 +22,9 @@ struct PassOptions {
   std::string encode_method = "search";
   std::string kv_type = "bf16";
   int64_t expand_grid = 0;  // of the plan
+  // Inputs of weights in e4m3 or e2m1 are rounded to this, as the makers' kernels do; absent: as others are.
+  std::optional<Form> small_float_inputs{};
+  bool exact = false;  // nothing else is rounded
   std::set<std::string> disabled;
   std::function<void(std::string_view pass, const Graph& graph)> after;  // sees the graph after each pass
 };

@@ -83,7 +83,9 @@ Json plan_to_json(const Plan& plan) {
                {"objective", plan.objective},
                {"kv_type", plan.kv_type},
                {"prefill_chunk", plan.prefill_chunk},
-               {"expand_grid", plan.expand_grid}};
+               {"expand_grid", plan.expand_grid},
+               {"activations", plan.activations},
+               {"simulate_rounding", plan.simulate_rounding}};
   json["schemes"] = Json::object();
   for (const auto& [weight, scheme] : plan.schemes) json["schemes"][weight] = scheme;
   json["weights"] = Json::object();
@@ -166,6 +168,11 @@ Result<Plan> plan_from_json(const Json& json, const std::string& what) {
   TRY(plan.expand_grid, in.integer_or("expand_grid", 0));
   if (plan.expand_grid < 0 || plan.expand_grid > 65536)
     return bad_input("{}: expand_grid is {}", what, plan.expand_grid);
+  TRY(plan.activations, in.string_or("activations", "float"));
+  if (plan.activations != "float" && plan.activations != "e4m3-fp32" && plan.activations != "e4m3-ue8m0")
+    return bad_input("{}: activations is '{}'; expected float, e4m3-fp32 or e4m3-ue8m0", what,
+                     plan.activations);
+  TRY(plan.simulate_rounding, in.boolean_or("simulate_rounding", false));
   TRY(const JsonReader schemes, in.object("schemes"));
   for (const auto& [weight, scheme] : schemes.json().items()) {
     if (!scheme.is_string()) return bad_input("{}: schemes: '{}' must be a string", what, weight);

@@ -80,6 +80,9 @@ struct Plan {
   // Latent attention over a prompt's cells of so many positions takes its expanded form
   // (runtime/kv_cache.h); 0: nowhere. By count of multiplications.
   int64_t expand_grid = 0;
+  // Inputs of weights in e4m3 or e2m1: "float", "e4m3-fp32" or "e4m3-ue8m0" (the format of their scales).
+  std::string activations = "float";
+  bool simulate_rounding = false;  // as the model was trained to bear
   std::map<std::string, WeightPlan> weights;
   std::vector<KernelPlan> kernels;
   std::vector<Sensitivity> sensitivity;

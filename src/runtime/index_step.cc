@@ -139,9 +139,9 @@ class IndexStep final : public Step {
   KvShape shape_;
   std::vector<Task> tasks_;
   bool share_past_ = false;
-  std::vector<float> shared_;                 // of every tile: [token][entry]
-  std::vector<std::vector<float>> private_;   // by worker
-  std::vector<std::vector<uint64_t>> rooms_;  // by worker
+  std::vector<float> shared_;                // of every tile: [token][entry]
+  std::vector<std::vector<float>> private_;  // by worker
+  std::vector<ChoiceRoom> rooms_;            // by worker
 };
 
 }  // namespace

@@ -178,7 +178,7 @@ StoredSize stored_size(Scheme scheme, const Shape& shape) {
 }
 
 Scheme exact_scheme(Scheme scheme) {
-  const bool exact = is_float_scheme(scheme) || scheme == Scheme::kF8B128;
+  const bool exact = is_float_scheme(scheme) || scheme == Scheme::kF8B128 || scheme == Scheme::kMXFP4;
   return exact ? scheme : Scheme::kF32;
 }
 

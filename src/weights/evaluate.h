@@ -43,7 +43,7 @@ struct StoredSize {
 StoredSize stored_size(Scheme scheme, const Shape& shape);
 
 // The scheme in which a weight is computed with exactly: its own if that holds plain numbers, or codes that a
-// kernel multiplies by fp32 inputs (f8b128), else fp32.
+// kernel multiplies by fp32 inputs (f8b128, mxfp4), else fp32.
 Scheme exact_scheme(Scheme scheme);
 
 // Evaluates and packs some tiles of a weight, counted through all its members, into out[tiles * tile bytes],

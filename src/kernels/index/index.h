@@ -49,8 +49,11 @@ std::span<const IndexKernel> index_kernels();  // best first
 const IndexKernel* find_index_kernel(KvType type, Isa isa);
 
 // The `top` entries of scores[count] that score highest, ascending, then -1, to out[top]; of equal ones the
-// earlier; what is not a number ranks last.
-void choose_entries(const float* scores, int64_t count, int64_t top, int32_t* out,
-                    std::vector<uint64_t>& room);
+// earlier; what is not a number ranks last. Room is kept from call to call.
+struct ChoiceRoom {
+  std::vector<uint32_t> ranks;
+  std::vector<uint64_t> close;
+};
+void choose_entries(const float* scores, int64_t count, int64_t top, int32_t* out, ChoiceRoom& room);
 
 }  // namespace fettle

@@ -170,7 +170,7 @@ std::vector<int32_t> sorted_choice(const std::vector<float>& scores, int64_t top
 
 TEST(ChooseEntries, IsTheSortOfEverything) {
   std::mt19937 generator(3);
-  std::vector<uint64_t> room;
+  ChoiceRoom room;
   for (const int64_t count : {0, 1, 7, 8, 9, 64, 1000, 5000})
     for (const int64_t top : {1, 2, 8, 63, 64, 500, 6000})
       for (const int levels : {2, 17, 100000}) {  // few levels: many ties
@@ -188,7 +188,7 @@ TEST(ChooseEntries, IsTheSortOfEverything) {
 TEST(ChooseEntries, StrangeNumbersHaveTheirPlace) {
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   const std::vector<float> scores = {nan, -0.0f, 0.0f, -inf, inf, -1e-45f, 1e-45f, -nan, 3e38f};
-  std::vector<uint64_t> room;
+  ChoiceRoom room;
   for (int64_t top = 1; top <= 10; ++top) {
     std::vector<int32_t> out(static_cast<size_t>(top));
     choose_entries(scores.data(), static_cast<int64_t>(scores.size()), top, out.data(), room);

@@ -1,4 +1,5 @@
 // Full-size models from their configurations alone: sums against those that their makers published.
+#include "arch/sizes.h"
 #include "base/temporary_directory.h"
 #include "model/testing.h"
 #include "runtime/kv_cache.h"
@@ -34,6 +35,8 @@ INSTANTIATE_TEST_SUITE_P(
         Published{"deepseek-v3", 671, 0.5, 37, 0.5, 61 * 576 * 2},
         Published{"deepseek-r1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
         Published{"deepseek-v3.1", 671, 0.5, 37, 0.5, 61 * 576 * 2},
+        // V3 with an indexer of 14 M in each layer, whose keys of 128 are kept as well.
+        Published{"deepseek-v3.2", 671.9, 0.5, 37, 0.5, 61 * (576 + 128) * 2},
         // Layers with an entry of 512 and an index key of 128 for every 4 tokens, and layers with an
         // entry for every 128.
         Published{"deepseek-v4-flash", 284, 0.5, 13, 0.5, 21 * (512 + 128) * 2 / 4 + 20 * 512 * 2 / 128},
@@ -68,6 +71,28 @@ TEST(UnknownFields, AreReportedOrRefused) {
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code(), Code::kUnsupported);
   EXPECT_NE(refused.error().message().find("engram_layer_ids"), std::string::npos);
+}
+
+// Bytes as the makers store them: e4m3 but for embedding, head, routers, norms and what chooses.
+TEST(Configs, BytesFollowTheQuantisationOfTheConfiguration) {
+  const auto sizes = [](const std::string& name) {
+    const Checkpoint checkpoint = must(Checkpoint::open(std::string(FETTLE_TEST_DATA) + "/configs/" + name));
+    BuiltGraph built = must(build_graph(checkpoint));
+    const SourceSizes found = source_sizes(built);
+    uint64_t parts = 0, schemes = 0;
+    for (const auto& [part, bytes] : found.by_part) parts += bytes;
+    for (const auto& [scheme, count] : found.by_scheme) schemes += count.bytes;
+    EXPECT_EQ(parts, found.total) << name;
+    EXPECT_EQ(schemes, found.total) << name;
+    return found;
+  };
+  const SourceSizes v3 = sizes("deepseek-v3");
+  // 58 layers of 256 experts of three matrices of 2048 x 7168, a scale for 128 x 128.
+  EXPECT_EQ(v3.by_part.at("experts"), 58ULL * 256 * 3 * (2048 * 7168 + 4 * 16 * 56));
+  EXPECT_EQ(v3.by_part.at("embedding_and_head"), 2ULL * 2 * 129280 * 7168 + 2 * 7168);
+  EXPECT_EQ(sizes("deepseek-v3.2").by_part.at("attention") - v3.by_part.at("attention"),
+            61ULL * (64 * 128 * 1536 + 4 * 64 * 12 + 128 * 7168 + 4 * 56 + 2 * 64 * 7168 + 2 * 2 * 128));
+  EXPECT_EQ(sizes("deepseek-v2").by_scheme.size(), 1u);
 }
 
 // At the full context of 1,048,576 tokens, as others computed it: 6.7 and 9.6 GiB.
