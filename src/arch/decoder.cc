@@ -263,6 +263,7 @@ Result<ValueId> DecoderBuilder::moe_of(int64_t layer, ValueId x, ValueId routes,
   TRY(const ExpertStacks e, expert_stacks(name, hf, o));
   std::map<std::string, Attr> attrs = {{"inner", "f32"}};
   if (o.limit > 0) attrs["limit"] = o.limit;
+  if (o.early_weights) attrs["early"] = int64_t{1};
   const ValueId y =
       ops_.add(Op::kExperts, {x, routes}, {{e.gate, ""}, {e.up, ""}, {e.down, ""}}, std::move(attrs));
   if (o.shared_inner == 0) return y;

@@ -108,18 +108,19 @@ class DecoderBuilder {
     double scale = 1;
     int64_t groups = 1, kept_groups = 1;
     std::string score = "softmax";
-    std::string rank = "max";  // of groups: by their best expert, or by the sum of the two best
-    double limit = 0;          // of gate and up; 0: none
-    bool choice_bias = false;  // added to the scores for choosing only
-    int64_t shared_inner = 0;  // width of the MLP that every token uses besides
+    std::string rank = "max";    // of groups: by their best expert, or by the sum of the two best
+    double limit = 0;            // of gate and up; 0: none
+    bool choice_bias = false;    // added to the scores for choosing only
+    bool early_weights = false;  // they multiply before the last matrix
+    int64_t shared_inner = 0;    // width of the MLP that every token uses besides
   };
   Result<ValueId> moe(int64_t layer, ValueId x, MoeOptions options);
   // The same behind a router of one's own.
   Result<ValueId> moe_of(int64_t layer, ValueId x, ValueId routes, const MoeOptions& options);
 
-  // All lanes of every head.
-  ValueId simulate(ValueId x, int64_t heads, const std::string& kind) {
-    const int64_t width = graph_.nodes[x].type.cols / heads;
+  // The first lanes of every head; by default all.
+  ValueId simulate(ValueId x, int64_t heads, const std::string& kind, int64_t width = 0) {
+    if (width == 0) width = graph_.nodes[x].type.cols / heads;
     return ops_.add(Op::kSimulate, {x}, {},
                     {{"heads", heads}, {"at", int64_t{0}}, {"size", width}, {"kind", kind}});
   }

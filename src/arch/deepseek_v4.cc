@@ -10,6 +10,8 @@ namespace fettle {
 
 namespace {
 
+// How the makers' kernels round keys, entries and what the indexer compares; a switch.
+constexpr const char *kEntryRounding = "e4m3_g64", *kIndexRounding = "hadamard_e2m1_g32";
 constexpr int64_t kOverlapping = 4;  // the one rate whose entries overlap and are chosen by an indexer
 
 struct V4 {
@@ -20,6 +22,7 @@ struct V4 {
   int64_t index_heads, index_dim, index_top;
   int64_t streams, sinkhorn;
   double hyper_eps;
+  bool simulate;
   std::vector<int64_t> rates;  // by layer; 0: the window alone
 };
 
@@ -80,7 +83,7 @@ Status read_moe(const ModelFields& fields, DecoderBuilder::MoeOptions* moe) {
   return {};
 }
 
-Result<V4> read_v4(const Checkpoint& checkpoint, const ModelFields& fields) {
+Result<V4> read_v4(const Checkpoint& checkpoint, const ModelFields& fields, bool simulate) {
   TRY_STATUS(refuse_unknown_parts(checkpoint, fields));
   V4 m{};
   TRY(m.ropes, rope_pair(checkpoint, fields));
@@ -105,6 +108,10 @@ Result<V4> read_v4(const Checkpoint& checkpoint, const ModelFields& fields) {
   TRY(m.rates, read_rates(fields, m.decoder.layers));
   m.rates.resize(std::max<size_t>(m.rates.size(), static_cast<size_t>(m.decoder.layers) + 1), 0);
   m.decoder.drafts_apart = true;
+  m.simulate = m.moe.early_weights = simulate;
+  if (simulate && (m.index_dim & (m.index_dim - 1)) != 0)
+    return unsupported("{}: index_head_dim is {}; only powers of two are rotated before rounding",
+                       fields.file(), m.index_dim);
   TRY_STATUS(read_moe(fields, &m.moe));
   if (m.decoder.heads % m.out_groups != 0 || m.decoder.rope_dim > std::min(m.decoder.head_dim, m.index_dim) ||
       m.decoder.rope_dim % 2 != 0 || m.streams > kMostStreams || m.sinkhorn > 1000)
@@ -182,6 +189,10 @@ class LayerBuilder {
                      {{"rope", rope}, {"heads", heads}, {"at", width - m_.decoder.rope_dim}});
   }
 
+  ValueId rounded(ValueId x, int64_t heads, const char* kind, int64_t width) {
+    return m_.simulate ? b_.simulate(x, heads, kind, width) : x;
+  }
+
   Result<ValueId> attention(ValueId x) {
     const std::string hf = hf_ + "self_attn.";
     const int64_t heads = m_.decoder.heads;
@@ -192,13 +203,14 @@ class LayerBuilder {
     q = rotate(q, rope(), heads, dim());
     TRY(ValueId kv, b_.linear(x, name_ + "kv", hf + "kv_proj", dim(), {}));
     TRY(kv, b_.norm(kv, name_ + "kv_norm", hf + "kv_norm.weight", dim()));
-    kv = rotate(kv, rope(), 1, dim());
+    kv = rounded(rotate(kv, rope(), 1, dim()), 1, kEntryRounding, dim() - m_.decoder.rope_dim);
     cache({.kv_heads = 1, .k_dim = dim(), .v_dim = dim(), .kind = CacheKind::kLatent, .window = m_.window});
     std::vector<ValueId> inputs = {q, kv};
     std::map<std::string, Attr> attrs = {
         {"heads", heads}, {"window", m_.window}, {"scale", 1 / std::sqrt(static_cast<double>(dim()))}};
     if (rate_ != 0) {
-      TRY(const ValueId entries, compress(x, "compress.", hf + "compressor.", dim(), "recent"));
+      TRY(ValueId entries, compress(x, "compress.", hf + "compressor.", dim(), "recent"));
+      entries = rounded(entries, 1, kEntryRounding, dim() - m_.decoder.rope_dim);
       cache(entry_cache("entries", dim()));
       inputs.push_back(entries);
       attrs["rate"] = rate_;
@@ -255,8 +267,10 @@ class LayerBuilder {
 
   Result<ValueId> index(ValueId x, ValueId latent, const std::string& hf) {
     TRY(ValueId q, b_.linear(latent, name_ + "index.q", hf + "q_b_proj", m_.index_heads * m_.index_dim, {}));
-    q = rotate(q, rope(), m_.index_heads, m_.index_dim);
-    TRY(const ValueId k, compress(x, "index.", hf, m_.index_dim, "index_recent"));
+    q = rounded(rotate(q, rope(), m_.index_heads, m_.index_dim), m_.index_heads, kIndexRounding,
+                m_.index_dim);
+    TRY(ValueId k, compress(x, "index.", hf, m_.index_dim, "index_recent"));
+    k = rounded(k, 1, kIndexRounding, m_.index_dim);
     cache(entry_cache("index", m_.index_dim));
     const std::string scorer = b_.has_tensor(hf + "weights_proj.weight") ? "" : "scorer.";
     TRY(const ValueId w,
@@ -318,8 +332,8 @@ Result<ValueId> draft_streams(DecoderBuilder& b, const V4& m, ValueId token, con
 }  // namespace
 
 Result<BuiltGraph> build_deepseek_v4(const Checkpoint& checkpoint, const ModelFields& fields,
-                                     const BuildOptions&) {
-  TRY(const V4 m, read_v4(checkpoint, fields));
+                                     const BuildOptions& options) {
+  TRY(const V4 m, read_v4(checkpoint, fields, options.simulate_rounding));
   const std::string draft = fmt::format("layers.{}.", m.decoder.layers);
   return DecoderBuilder(checkpoint, fields, m.decoder)
       .build_with_draft(

@@ -39,7 +39,7 @@ class SchemeChooser {
     return rewrite(source, [&](GraphBuilder& builder, const Graph& out, Node node, ValueId id) {
       if (node.op == Op::kLinear) return linear(builder, out, node, precise_.count(id) > 0);
       if (node.op == Op::kExperts) return experts(builder, out, node);
-      if (node.op == Op::kLatentAttention) {
+      if (node.op == Op::kLatentAttention || node.op == Op::kGroupedLinear) {
         const Expr& key = *out.find_weight(node.weights[0].weight)->expr;
         node.attrs["inner"] = std::string(form_name(plain_form(key.scheme)));
       }
