@@ -133,7 +133,8 @@ INSTANTIATE_TEST_SUITE_P(Models, Batch,
                                          Setup{"qwen3-dense", "bf16"}, Setup{"qwen3_moe", "q8_0"},
                                          Setup{"qwen2-untied-sharded", "i4g32z"},
                                          Setup{"deepseek_v2-lite", ""}, Setup{"deepseek_v3", "i8c"},
-                                         Setup{"deepseek_v32", ""}),
+                                         Setup{"deepseek_v32", ""}, Setup{"deepseek_v4", "i8c"},
+                                         Setup{"deepseek_v4-native", ""}),
                          [](const auto& info) {
                            std::string name = std::string(info.param.folder) + "_" + info.param.scheme;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -9,16 +9,6 @@ namespace {
 
 const char* const kFolder = "deepseek_v3-mtp";
 
-double relative_l2(std::span<const float> a, std::span<const float> b) {
-  EXPECT_EQ(a.size(), b.size());
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    error += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-    norm += double(b[i]) * b[i];
-  }
-  return std::sqrt(error / norm);
-}
-
 class Draft : public testing::Test {
  protected:
   explicit Draft(const char* folder = kFolder)

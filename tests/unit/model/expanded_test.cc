@@ -59,16 +59,6 @@ class Expanded : public testing::TestWithParam<Setup> {
     return out;
   }
 
-  static double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {
-    EXPECT_EQ(a.size(), b.size());
-    double error = 0, norm = 0;
-    for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-      error += std::pow(double(a[i]) - b[i], 2);
-      norm += double(b[i]) * b[i];
-    }
-    return std::sqrt(error / norm);
-  }
-
   // Rounded, both stray from the exact result; the expanded form rounds keys and values once more.
   void expect_same_function(const std::vector<float>& expanded, const std::vector<float>& absorbed,
                             std::span<const int32_t> tokens) {

@@ -39,16 +39,6 @@ struct Numbers {
   }
 };
 
-double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    error += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-    norm += double(b[i]) * b[i];
-  }
-  return std::sqrt(error / norm);
-}
-
 TEST(Activations, AreRoundedAsTheReferenceRoundsThem) {
   const Reference reference(fixture("deepseek_v3-fp8") + "/reference_act.safetensors");
   for (const auto& [name, form] :

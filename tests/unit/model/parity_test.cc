@@ -35,16 +35,6 @@ struct Exact {
   }
 };
 
-double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    error += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-    norm += double(b[i]) * b[i];
-  }
-  return std::sqrt(error / norm);
-}
-
 void expect_same_argmax(const std::vector<float>& a, const std::vector<float>& b, int64_t vocab) {
   for (size_t row = 0; row + vocab <= a.size(); row += vocab) {
     const auto top = [&](const std::vector<float>& x) {

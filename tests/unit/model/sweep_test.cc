@@ -121,7 +121,8 @@ TEST_P(Streaming, OneLayerIsHeldAtATime) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Streaming,
-                         testing::Values("deepseek_v3", "qwen2-tied", "qwen3_moe", "llama-gqa-llama3rope"),
+                         testing::Values("deepseek_v3", "deepseek_v4", "qwen2-tied", "qwen3_moe",
+                                         "llama-gqa-llama3rope"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -34,6 +34,16 @@ T must(Result<T> result) {
   return std::move(result).value();
 }
 
+inline double relative_l2(std::span<const float> found, std::span<const float> expected) {
+  EXPECT_EQ(found.size(), expected.size());
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < std::min(found.size(), expected.size()); ++i) {
+    error += (double(found[i]) - expected[i]) * (double(found[i]) - expected[i]);
+    norm += double(expected[i]) * expected[i];
+  }
+  return std::sqrt(error / norm);
+}
+
 // The median over rows of their relative L2 distances: of models of random weights, where a route that flips
 // throws a few rows far off.
 inline double median_row_error(std::span<const float> found, std::span<const float> expected, int64_t cols) {
