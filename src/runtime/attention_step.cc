@@ -89,26 +89,33 @@ class AttentionStep final : public Step {
     const int64_t heads = tile_heads(run, split_positions_ ? split : whole);
     partial_floats_ = 0;
     for (const SequenceRows& s : run.sequences)
-      for (int64_t h = 0; h < a_.heads; h += std::min(heads, group_ - h % group_))
-        for (int64_t t = 0; t < s.count; t += kTileTokens)
-          add_tasks({&s, h, std::min(heads, group_ - h % group_), t, std::min(t + kTileTokens, s.count), 0,
-                     splits_of(s), -1});
+      for (int64_t t = 0; t < s.count; t += kTileTokens)
+        add_tasks({&s, 0, heads, t, std::min(t + kTileTokens, s.count), 0, splits_of(s), -1});
     // Long tasks first would balance better, but a fixed order keeps neighbours' cache lines together.
     if (static_cast<int64_t>(shared_.size()) < partial_floats_)
       shared_.resize(static_cast<size_t>(partial_floats_));
     private_.resize(static_cast<size_t>(run.workers));
   }
 
-  void add_tasks(Task task) {
-    if (!split_positions_) return tasks_.push_back(task);
-    const int64_t splits = task.split_end;
-    for (int64_t p = 0; p < splits; ++p) {
-      task.split_begin = p;
-      task.split_end = p + 1;
-      task.partial = partial_floats_;
-      tasks_.push_back(task);
-      partial_floats_ += task.rows() * partial_row_;
-    }
+  // Of a tile of tokens: tiles of `whole.heads` heads. Those of one split go side by side, so that workers
+  // get equal parts and read the same positions at the same time.
+  void add_tasks(const Task& whole) {
+    const int64_t splits = whole.split_end, before = partial_floats_,
+                  head_floats = (whole.token_end - whole.token_begin) * partial_row_;
+    for (int64_t p = 0; p < (split_positions_ ? splits : 1); ++p)
+      for (int64_t h = 0; h < a_.heads;) {
+        Task task = whole;
+        task.first_head = h;
+        task.heads = std::min(whole.heads, group_ - h % group_);
+        if (split_positions_) {
+          task.split_begin = p;
+          task.split_end = p + 1;
+          task.partial = before + (h * splits + p * task.heads) * head_floats;
+          partial_floats_ += task.heads * head_floats;
+        }
+        tasks_.push_back(task);
+        h += task.heads;
+      }
   }
 
   // The kernel sees the task's heads as all there are, over one kv head.
