@@ -64,7 +64,8 @@ void score_block(const float* k, int64_t k_words, Heads heads, int64_t count, fl
 
 template <class Form>
 void score(const IndexArgs& args) {
-  const int64_t dim = args.kv.k_dim, stride = index_q_floats(dim), rows = args.heads * stride;
+  const int64_t dim = args.kv.k_dim, stride = index_q_floats(dim) / Form::kPerWord * Form::kRowFloats;
+  const int64_t rows = args.heads * stride;
   float* q = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(args.scratch) + 63) / 64 * 64);
   const F32x16 scale = broadcast(args.scale), zero = broadcast(0.0f);
   for (int64_t t = 0; t < args.tokens; ++t)
