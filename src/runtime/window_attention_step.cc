@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "runtime/gathered_attention.h"
+#include "runtime/store_entries.h"
 #include "runtime/stream_steps.h"
 
 namespace fettle {
@@ -12,13 +13,23 @@ namespace {
 class WindowAttentionStep final : public Step {
  public:
   WindowAttentionStep(WindowAttentionStepArgs args, const AttentionKernel& kernel)
-      : a_(std::move(args)), kernel_(kernel), shape_(a_.cache->shape(a_.cache_index)) {}
+      : a_(std::move(args)),
+        kernel_(kernel),
+        shape_(a_.cache->shape(a_.cache_index)),
+        window_{a_.cache, a_.cache_index, kernel.write_kv, a_.kv, a_.kv},
+        entries_{a_.cache,
+                 a_.entry_cache_index,
+                 kernel.write_kv,
+                 a_.entries.value_or(Value{}),
+                 a_.entries.value_or(Value{}),
+                 a_.rate} {}
 
   bool begins_by_token() const override { return true; }
   int64_t scratch_floats() const override { return attention_scratch_floats(shape_, a_.heads); }
 
   void run(Run& run, int worker) override {
-    store(run, worker);
+    window_.store(run, worker);
+    if (a_.entries) entries_.store(run, worker);
     if (worker == 0) gathered_.resize(static_cast<size_t>(run.workers), {kernel_, shape_, a_.scale});
     run.pool.barrier(worker);
     // With fewer tokens than workers these share the heads of each.
@@ -35,24 +46,6 @@ class WindowAttentionStep final : public Step {
   CacheView view(const SequenceRows& s, int64_t index) const {
     return {a_.cache->pool(index), a_.cache->block_stride(index),
             s.tables[static_cast<size_t>(a_.cache->group(index))].data()};
-  }
-
-  void put(const SequenceRows& s, int64_t index, int64_t entry, const float* x) const {
-    const int32_t* table = s.tables[static_cast<size_t>(a_.cache->group(index))].data();
-    std::byte* block = a_.cache->pool(index) + table[entry / kBlockTokens] * a_.cache->block_stride(index);
-    kernel_.write_kv(shape_, x, x, block, entry % kBlockTokens);
-  }
-
-  void store(const Run& run, int worker) const {
-    const Slice mine = slice_of(run.tokens, worker, run.workers);
-    for (const SequenceRows& s : run.sequences)
-      for (int64_t r = std::max(mine.begin, s.row_begin); r < std::min(mine.end, s.row_begin + s.count);
-           ++r) {
-        const int64_t position = s.first_position + r - s.row_begin;
-        put(s, a_.cache_index, position, a_.kv.row(r));
-        if (a_.entries && (position + 1) % a_.rate == 0)
-          put(s, a_.entry_cache_index, position / a_.rate, a_.entries->row(r));
-      }
   }
 
   void attend(Run& run, const SequenceRows& s, int64_t r, Slice heads, int worker) {
@@ -75,6 +68,7 @@ class WindowAttentionStep final : public Step {
   WindowAttentionStepArgs a_;
   const AttentionKernel& kernel_;
   KvShape shape_;
+  EntryStore window_, entries_;
   std::vector<GatheredAttention> gathered_;  // by worker
 };
 

@@ -220,5 +220,37 @@ TEST(Speculation, NamesAreReadBack) {
     EXPECT_FALSE(parse_speculation(text).ok()) << text;
 }
 
+// A model of windows and compressed entries, past several of their borders: what a rejected guess left in
+// them is taken back. Its weights are random, so that most guesses are rejected.
+TEST(RepliesOfStreams, AreTheSameWhenGuessesAreTakenBack) {
+  const OpenedModel model = must(open_model(
+      data("fixtures/deepseek_v4-native"),
+      {.exact = true, .threads = 1, .cache_tokens = 2048, .speculation = Speculation{DraftKind::kMtp, 1}}));
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 50; ++i) prompt.push_back((i * 37 + i * i % 11) % 96);
+  for (const double temperature : {0.0, 0.3}) {
+    SamplingParams sampling{};
+    sampling.temperature = temperature;
+    sampling.seed = 3;
+    GenerateOptions options{.sampling = sampling, .max_tokens = 350};
+    std::vector<int32_t> expected;
+    for (const char* way : {"none", "mtp:1", "mtp:3", "ngram:4"}) {
+      options.speculation = must(parse_speculation(way));
+      Sequence sequence;
+      const Reply reply = must(generate(*model.executor, sequence, prompt, options));
+      if (expected.empty()) expected = reply.tokens;
+      EXPECT_EQ(reply.tokens, expected) << way;
+      EXPECT_EQ(reply.tokens.size(), 350U);
+      if (std::string(way) == "mtp:3") {
+        EXPECT_GT(reply.drafted, reply.accepted);
+      }
+      model.executor->cache().release(sequence);
+    }
+  }
+  const KvCache& cache = model.executor->cache();
+  for (int64_t group = 0; group < 3; ++group)
+    EXPECT_EQ(cache.free_blocks(group), cache.total_blocks(group)) << group;
+}
+
 }  // namespace
 }  // namespace fettle
