@@ -5,6 +5,12 @@
 
 namespace fettle {
 
+void Compiler::emit_rounded(std::unique_ptr<Step> step, ValueId id) {
+  emit(std::move(step), id);
+  const Value& out = frame_.values[id];
+  if (out.type.form != Form::kF32) emit(make_quantise_step(plain_value(id), out, options_.isa), id);
+}
+
 Status Compiler::compile_compress(const Node& node, ValueId id) {
   TRY(std::vector<float> shift, fetch_numbers(node.weights[0].weight));
   TRY(std::vector<float> gain, fetch_vector(node.weights[1].weight));
@@ -53,7 +59,7 @@ Status Compiler::compile_window_attention(const Node& node, ValueId id) {
 }
 
 Status Compiler::compile_latent_attention(const Node& node, ValueId id) {
-  const Value &out = frame_.values[id], plain = plain_value(id);
+  const Value plain = plain_value(id);
   const Form inner = *parse_form(node.text("inner"));
   TRY(BoundLinear key, bind(node.weights[0], inner));
   TRY(BoundLinear value, bind(node.weights[1], inner));
@@ -79,13 +85,12 @@ Status Compiler::compile_latent_attention(const Node& node, ValueId id) {
                                              .cache = &cache_,
                                              .cache_index = cache_index(node),
                                              .isa = options_.isa}));
-  emit(std::move(step), id);
-  if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);
+  emit_rounded(std::move(step), id);
   return {};
 }
 
 Status Compiler::compile_attention(const Node& node, ValueId id) {
-  const Value &out = frame_.values[id], plain = plain_value(id);
+  const Value plain = plain_value(id);
   TRY(auto step, make_attention_step({.q = in(node, 0),
                                       .k = in(node, 1),
                                       .v = in(node, 2),
@@ -95,8 +100,7 @@ Status Compiler::compile_attention(const Node& node, ValueId id) {
                                       .cache = &cache_,
                                       .cache_index = cache_index(node),
                                       .isa = options_.isa}));
-  emit(std::move(step), id);
-  if (out.type.form != Form::kF32) emit(make_quantise_step(plain, out, options_.isa), id);
+  emit_rounded(std::move(step), id);
   return {};
 }
 

@@ -41,6 +41,8 @@ class Compiler {
   int64_t cache_index(const Node& node, std::string_view role = "kv") const {
     return frame_.first_cache + (graph_.find_cache(node.layer, role) - graph_.caches.data());
   }
+  // A step that computes in fp32, and the rounding of what it hands over, if that is not.
+  void emit_rounded(std::unique_ptr<Step> step, ValueId id);
   // Where a node computes in fp32 what it hands over rounded.
   Value plain_value(ValueId id) const;
   std::byte* work(ValueId id) const {

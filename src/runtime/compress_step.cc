@@ -26,17 +26,12 @@ class CompressStep final : public Step {
   void run(Run& run, int worker) override {
     store(run, worker);
     run.pool.barrier(worker);
-    const Slice mine = slice_of(run.tokens, worker, run.workers);
-    for (const SequenceRows& s : run.sequences)
-      for (int64_t r = std::max(mine.begin, s.row_begin); r < std::min(mine.end, s.row_begin + s.count);
-           ++r) {
-        const int64_t position = s.first_position + r - s.row_begin;
-        float* out = a_.out.row(r);
-        if ((position + 1) % a_.rate == 0)
-          make_entry(s, position + 1 - a_.rate, out, run.scratch[worker].data());
-        else
-          std::fill_n(out, dim_, 0.0f);
-      }
+    for_positions(run, worker, [&](const SequenceRows& s, int64_t r, int64_t position) {
+      if ((position + 1) % a_.rate == 0)
+        make_entry(s, position + 1 - a_.rate, a_.out.row(r), run.scratch[worker].data());
+      else
+        std::fill_n(a_.out.row(r), dim_, 0.0f);
+    });
   }
 
  private:
@@ -48,15 +43,11 @@ class CompressStep final : public Step {
   }
 
   void store(const Run& run, int worker) const {
-    const Slice mine = slice_of(run.tokens, worker, run.workers);
-    for (const SequenceRows& s : run.sequences)
-      for (int64_t r = std::max(mine.begin, s.row_begin); r < std::min(mine.end, s.row_begin + s.count);
-           ++r) {
-        const int64_t position = s.first_position + r - s.row_begin;
-        float* to = row(s, position);
-        std::memcpy(to, a_.a.row(r), static_cast<size_t>(cols_) * sizeof(float));
-        kernels_.add(a_.gate.row(r), a_.shift.data() + position % a_.rate * cols_, cols_, to + cols_);
-      }
+    for_positions(run, worker, [&](const SequenceRows& s, int64_t r, int64_t position) {
+      float* to = row(s, position);
+      std::memcpy(to, a_.a.row(r), static_cast<size_t>(cols_) * sizeof(float));
+      kernels_.add(a_.gate.row(r), a_.shift.data() + position % a_.rate * cols_, cols_, to + cols_);
+    });
   }
 
   void make_entry(const SequenceRows& s, int64_t first, float* out, float* angles) const {

@@ -109,6 +109,14 @@ void KvCache::copy_block(int64_t group, int32_t from, int32_t to) {
                   static_cast<size_t>(layer.block_bytes));
 }
 
+std::vector<size_t> KvCache::shared_blocks(const Group& group, const std::vector<int32_t>& table,
+                                           int64_t from) const {
+  std::vector<size_t> shared;
+  for (auto at = static_cast<size_t>(from / group.rate / kBlockTokens); at < table.size(); ++at)
+    if (table[at] >= 0 && group.users[static_cast<size_t>(table[at])] > 1) shared.push_back(at);
+  return shared;
+}
+
 Status KvCache::reserve(Sequence& sequence, int64_t from, int64_t length) {
   sequence.tables.resize(groups_.size());
   // What each group needs is known before anything is taken.
@@ -119,12 +127,9 @@ Status KvCache::reserve(Sequence& sequence, int64_t from, int64_t length) {
       give_back(group, table[static_cast<size_t>(b)]);
       table[static_cast<size_t>(b)] = -1;
     }
-    const int64_t written = from / group.rate;
-    const bool shared =
-        written % kBlockTokens != 0 && written / kBlockTokens < static_cast<int64_t>(table.size()) &&
-        group.users[static_cast<size_t>(table[static_cast<size_t>(written / kBlockTokens)])] > 1;
     const int64_t missing =
-        std::max<int64_t>(0, blocks_for(length / group.rate) - static_cast<int64_t>(table.size())) + shared;
+        std::max<int64_t>(0, blocks_for(length / group.rate) - static_cast<int64_t>(table.size())) +
+        static_cast<int64_t>(shared_blocks(group, table, from).size());
     if (missing > static_cast<int64_t>(group.free.size()))
       return make_error(
           Code::kResource,
@@ -140,10 +145,8 @@ Status KvCache::reserve(Sequence& sequence, int64_t from, int64_t length) {
       group.users[static_cast<size_t>(block)] = 1;
       return block;
     };
-    // The block that new entries go into must be the sequence's own.
-    const int64_t written = from / group.rate;
-    if (const auto at = static_cast<size_t>(written / kBlockTokens);
-        written % kBlockTokens != 0 && at < table.size() && group.users[static_cast<size_t>(table[at])] > 1) {
+    // Blocks that entries are written into must be the sequence's own.
+    for (const size_t at : shared_blocks(group, table, from)) {
       const int32_t own = take();
       copy_block(static_cast<int64_t>(g), table[at], own);
       give_back(group, std::exchange(table[at], own));

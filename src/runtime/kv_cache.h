@@ -76,6 +76,9 @@ class KvCache {
   };
   int64_t group_of(const CacheSpec& spec);
   int64_t first_kept(const Group& group, int64_t length) const;  // block
+  // Places in the table, from the entry of position `from` on, of blocks that others use too.
+  std::vector<size_t> shared_blocks(const Group& group, const std::vector<int32_t>& table,
+                                    int64_t from) const;
   void give_back(Group& group, int32_t block);
   void copy_block(int64_t group, int32_t from, int32_t to);
 

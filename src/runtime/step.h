@@ -3,6 +3,7 @@
 // one arena; a Value says where and how.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -184,7 +185,6 @@ std::unique_ptr<RowStep> make_silu_mul_step(const Value& gate, const Value& up, 
 std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out);
 std::unique_ptr<Step> make_state_step(const Value& out);
 std::unique_ptr<RowStep> make_join_step(const Value& a, const Value& b, const Value& out, Isa isa);
-std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out);
 
 // attention_step.cc; out is fp32.
 struct AttentionStepArgs {
@@ -301,6 +301,15 @@ template <typename F>
 void for_rows(const Run& run, const ValueType& type, int worker, F f) {
   const Slice slice = slice_of(run.rows(type), worker, run.workers);
   for (int64_t r = slice.begin; r < slice.end; ++r) f(r);
+}
+
+// The worker's own tokens: f(sequence, row, position).
+template <typename F>
+void for_positions(const Run& run, int worker, F f) {
+  const Slice mine = slice_of(run.tokens, worker, run.workers);
+  for (const SequenceRows& s : run.sequences)
+    for (int64_t r = std::max(mine.begin, s.row_begin); r < std::min(mine.end, s.row_begin + s.count); ++r)
+      f(s, r, s.first_position + r - s.row_begin);
 }
 
 }  // namespace fettle

@@ -299,19 +299,6 @@ class JoinStep final : public RowStep {
   Value a_, b_;
 };
 
-class CopyStep final : public Step {
- public:
-  CopyStep(const Value& x, const Value& out) : x_(x), out_(out) {}
-  void run(Run& run, int worker) override {
-    for_rows(run, x_.type, worker, [&](int64_t r) {
-      std::memcpy(out_.row(r), x_.row(r), sizeof(float) * static_cast<size_t>(x_.type.cols));
-    });
-  }
-
- private:
-  Value x_, out_;
-};
-
 }  // namespace
 
 std::unique_ptr<Step> make_embed_step(StoredWeight table, const Value& out) {
@@ -363,9 +350,6 @@ std::unique_ptr<Step> make_select_rows_step(const Value& x, const Value& out) {
 std::unique_ptr<Step> make_state_step(const Value& out) { return std::make_unique<StateStep>(out); }
 std::unique_ptr<RowStep> make_join_step(const Value& a, const Value& b, const Value& out, Isa isa) {
   return std::make_unique<JoinStep>(a, b, out, isa);
-}
-std::unique_ptr<Step> make_copy_step(const Value& x, const Value& out) {
-  return std::make_unique<CopyStep>(x, out);
 }
 
 }  // namespace fettle

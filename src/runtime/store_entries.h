@@ -1,8 +1,6 @@
 // Storing what tokens leave in a cache of entries.
 #pragma once
 
-#include <algorithm>
-
 #include "runtime/step.h"
 
 namespace fettle {
@@ -19,16 +17,13 @@ struct EntryStore {
   }
   // Each worker its own tokens: k and v of those that close an entry.
   void store(const Run& run, int worker) const {
-    const Slice mine = slice_of(run.tokens, worker, run.workers);
-    for (const SequenceRows& s : run.sequences)
-      for (int64_t r = std::max(mine.begin, s.row_begin); r < std::min(mine.end, s.row_begin + s.count);
-           ++r) {
-        const int64_t length = s.first_position + r - s.row_begin + 1, entry = length / rate - 1;
-        if (length % rate != 0) continue;
-        std::byte* block =
-            cache->pool(cache_index) + table(s)[entry / kBlockTokens] * cache->block_stride(cache_index);
-        write_kv(cache->shape(cache_index), k.row(r), v.row(r), block, entry % kBlockTokens);
-      }
+    for_positions(run, worker, [&](const SequenceRows& s, int64_t r, int64_t position) {
+      if ((position + 1) % rate != 0) return;
+      const int64_t entry = position / rate;
+      std::byte* block =
+          cache->pool(cache_index) + table(s)[entry / kBlockTokens] * cache->block_stride(cache_index);
+      write_kv(cache->shape(cache_index), k.row(r), v.row(r), block, entry % kBlockTokens);
+    });
   }
 };
 
